@@ -1,0 +1,153 @@
+"""Train a multi-layer perceptron on handwritten digits by mini-batch gradient descent.
+
+    python examples/train_mlp.py                    MNIST if it can be had, else the digits
+    python examples/train_mlp.py --hidden           softmax regression: no hidden layer
+    python examples/train_mlp.py --help             all settings
+"""
+
+import argparse
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+import minigrad as mg
+from minigrad import datasets, functional as F, nn, optim, plot
+
+EPOCHS = {"mnist": 15, "digits": 60}  # the digits are so few that they need more rounds
+
+
+def positive(number):
+    def parse(text):
+        value = number(text)
+        if not 0 < value < math.inf:
+            raise ValueError
+        return value
+
+    parse.__name__ = f"positive {number.__name__}"
+    return parse
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("--data", choices=["auto", "mnist", "digits"], default="auto",
+                        help="MNIST is looked for in $MINIGRAD_DATA, or else in data/")
+    parser.add_argument("--hidden", type=positive(int), nargs="*", default=[200, 100, 50],
+                        metavar="UNITS", help="the sizes of the hidden layers")
+    parser.add_argument("--epochs", type=positive(int), help=f"rounds over the data (default: {EPOCHS})")
+    parser.add_argument("--batch-size", type=positive(int), default=64, help="examples per step")
+    parser.add_argument("--lr", type=positive(float), default=0.1, help="the learning rate")
+    parser.add_argument("--seed", type=int, default=0, help="of weights, split and batches")
+    parser.add_argument("--out", type=Path, default=Path("figures"), help="the folder for the picture")
+    parser.add_argument("--save", type=Path, metavar="MODEL.npz", help="where to save the parameters")
+    return parser.parse_args()  # fmt: skip
+
+
+def load(name):
+    """The data set called `name`, and the name of the one that was loaded."""
+    if name != "digits":
+        try:
+            return datasets.load_mnist_data(change_tensors=True, download=True), "mnist"
+        except (ImportError, OSError, RuntimeError) as error:
+            if name == "mnist":
+                raise SystemExit(f"error: {error}")
+            print(f"No MNIST: {error}")
+    return datasets.load_digits_data(change_tensors=True), "digits"
+
+
+@mg.no_grad()
+def evaluate(model, inputs, targets):
+    """Loss, accuracy and the predicted classes."""
+    log_probs = model(inputs)
+    predictions = log_probs.argmax(1)
+    return F.nll_loss(log_probs, targets).item(), (predictions == targets).float().mean().item(), predictions
+
+
+def train(model, train_data, valid_data, args):
+    """Descend for `args.epochs` epochs, or until Ctrl-C; return the history of the curves."""
+    history = {"train_loss": [], "train_accuracy": [], "valid_loss": [], "valid_accuracy": []}
+    steps = math.ceil(len(train_data[0]) / args.batch_size) * args.epochs
+    with tqdm(total=steps, unit="step", mininterval=0.5) as bar:
+        try:
+            for epoch in range(1, args.epochs + 1):
+                bar.set_description(f"epoch {epoch}/{args.epochs}")
+                losses, correct = [], 0
+                for inputs, targets in datasets.minibatches(*train_data, args.batch_size):
+                    log_probs = model(inputs)
+                    loss = F.nll_loss(log_probs, targets)
+                    optim.gradient_update(loss, model.parameters(), args.lr)
+                    losses.append(loss.item() * len(targets))
+                    correct += (log_probs.argmax(1) == targets).sum().item()
+                    bar.update()
+                    if not math.isfinite(losses[-1]):
+                        raise SystemExit(
+                            f"error: the loss is {losses[-1]} at step {bar.n} (epoch {epoch}): "
+                            f"the steps are too large. Try --lr {args.lr / 10:g}"
+                        )
+                loss, accuracy, _ = evaluate(model, *valid_data)
+                history["train_loss"].append(sum(losses) / len(train_data[0]))
+                history["train_accuracy"].append(correct / len(train_data[0]))
+                history["valid_loss"].append(loss)
+                history["valid_accuracy"].append(accuracy)
+                bar.set_postfix_str(
+                    f"loss {history['train_loss'][-1]:.4f}, valid loss {loss:.4f}, "
+                    f"valid accuracy {accuracy:.2%}"
+                )
+        except KeyboardInterrupt:
+            bar.write("Stopped: here is what was learnt so far.")
+    return history
+
+
+def report_confusions(targets, predictions):
+    """Print for each digit how many are recognised and what it is most often taken for."""
+    counts = np.zeros((10, 10), int)
+    np.add.at(counts, (targets.numpy(), predictions.numpy()), 1)
+    print("digit   right   most often taken for")
+    for digit, row in enumerate(counts):
+        total, right = row.sum(), row[digit]
+        row[digit] = 0
+        mistake = f"{row.argmax()} ({row.max()} of {total})" if row.any() else "nothing else"
+        print(f"{digit:5} {right / total:7.1%}   {mistake}")
+
+
+def main():
+    args = parse_arguments()
+    mg.manual_seed(args.seed)
+    (train_set, test_set), name = load(args.data)
+    args.epochs = args.epochs or EPOCHS[name]
+
+    order = np.random.default_rng(args.seed).permutation(len(train_set))
+    valid, rest = order[: len(order) // 10], order[len(order) // 10 :]
+    train_data = train_set.data[rest], train_set.targets[rest]
+    valid_data = train_set.data[valid], train_set.targets[valid]
+    title = {"mnist": "MNIST", "digits": "scikit-learn's digits"}[name]
+    print(f"Data: {title}, {len(rest)} to train, {len(valid)} to validate, {len(test_set)} to test")
+
+    model = nn.MLP(hidden_dims=args.hidden)
+    print(model)
+    started = time.perf_counter()
+    history = train(model, train_data, valid_data, args)
+    seconds = time.perf_counter() - started
+
+    _, accuracy, predictions = evaluate(model, test_set.data, test_set.targets)
+    epochs = len(history["train_loss"])
+    print(f"Test accuracy: {accuracy:.2%} after {epochs} epochs in {seconds:.1f} s")
+    report_confusions(test_set.targets, predictions)
+    if epochs:
+        args.out.mkdir(parents=True, exist_ok=True)
+        picture = args.out / "train_mlp.png"
+        layers = "-".join(map(str, [784, *args.hidden, 10]))
+        plot.training_curves(history, picture, f"{title}: MLP {layers}, test accuracy {accuracy:.2%}")
+        print(f"Curves: {picture}")
+    if args.save:
+        with open(args.save, "wb") as file:
+            np.savez(file, **model.state_dict())
+        print(f"Parameters: {args.save}")
+
+
+if __name__ == "__main__":
+    main()

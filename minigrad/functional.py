@@ -1,0 +1,208 @@
+"""The operations of an MLP: check the arguments, call the kernel, record its VJP.
+
+The mathematics stands in `kernels`, above each pair of kernels.
+"""
+
+import math
+
+import numpy as np
+
+from . import kernels
+from .ops import check_dims
+from .tensor import Tensor, as_array, record
+
+
+def _dense(array):
+    """`array` as the kernels take it: C-contiguous, aligned, writeable; copied if need be."""
+    array = np.asarray(array)
+    return array if array.flags.carray else array.copy()
+
+
+def _check_floating(function, **arguments):
+    """Refuse anything but Tensors of one dtype, float32 or float64."""
+    dtypes = {}
+    for name, x in arguments.items():
+        if not isinstance(x, Tensor):
+            raise TypeError(f"{function}: {name} must be a Tensor, got {type(x).__name__}")
+        if x.dtype not in (np.float32, np.float64):
+            raise RuntimeError(
+                f"{function}: {name} must be float32 or float64, got {x.dtype}; use {name}.float()"
+            )
+        dtypes[name] = x.dtype
+    if len(set(dtypes.values())) > 1:
+        got = ", ".join(f"{name} {dtype}" for name, dtype in dtypes.items())
+        raise RuntimeError(f"{function}: the dtypes must agree, got {got}; use float() or double()")
+
+
+def linear(input, weight, bias=None):
+    """Apply a linear map to the last dimension: ``input @ weight.T + bias``.
+
+    Parameters
+    ----------
+    input : Tensor, shape (..., D)
+    weight : Tensor, shape (H, D)
+    bias : Tensor, shape (H,), optional
+
+    Returns
+    -------
+    Tensor, shape (..., H)
+
+    Raises
+    ------
+    RuntimeError
+        If shapes or dtypes do not fit together.
+    """
+    parents = (input, weight) if bias is None else (input, weight, bias)
+    _check_floating("linear", **dict(zip(("input", "weight", "bias"), parents)))
+    if input.ndim == 0 or weight.ndim != 2 or input.shape[-1] != weight.shape[1]:
+        raise RuntimeError(
+            f"linear: input of shape {input.shape} and weight of shape {weight.shape} do not fit "
+            "together; wanted (..., D) and (H, D)"
+        )
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise RuntimeError(
+            f"linear: bias of shape {bias.shape} does not fit weight of shape {weight.shape}; "
+            f"wanted ({weight.shape[0]},)"
+        )
+    shape = (*input.shape[:-1], weight.shape[0])
+    x = _dense(input.array.reshape(math.prod(shape[:-1]), weight.shape[1]))
+    w = _dense(weight.array)
+    out = np.empty((x.shape[0], w.shape[0]), x.dtype)
+    kernels.linear_forward(x, w, None if bias is None else _dense(bias.array), out)
+
+    def vjp(grad):
+        grad = _dense(grad.reshape(out.shape))
+        grads = [None] * len(parents)
+        if input.requires_grad:
+            grads[0] = np.empty_like(x)
+            kernels.linear_backward_input(grad, w, grads[0])
+            grads[0] = grads[0].reshape(input.shape)
+        if weight.requires_grad:
+            grads[1] = np.empty_like(w)
+            kernels.linear_backward_weight(grad, x, grads[1])
+        if bias is not None and bias.requires_grad:
+            grads[2] = np.empty(w.shape[0], x.dtype)
+            kernels.linear_backward_bias(grad, grads[2])
+        return grads
+
+    return record(out.reshape(shape), parents, vjp)
+
+
+def relu(input):
+    """max(input, 0), elementwise; a Tensor of any shape. At 0 the derivative is 0."""
+    _check_floating("relu", input=input)
+    x = _dense(input.array)
+    out = np.empty_like(x)
+    kernels.relu_forward(x.reshape(-1), out.reshape(-1))
+
+    def vjp(grad):
+        grad_x = np.empty_like(out)
+        kernels.relu_backward(_dense(grad).reshape(-1), out.reshape(-1), grad_x.reshape(-1))
+        return (grad_x,)
+
+    return record(out, (input,), vjp)
+
+
+def log_softmax(input, dim=-1):
+    """The logarithm of the softmax along `dim`: log(exp(x_c) / Σ_k exp(x_k)).
+
+    Parameters
+    ----------
+    input : Tensor, any shape with at least one dimension
+    dim : int
+        The dimension along which the probabilities sum to 1.
+
+    Returns
+    -------
+    Tensor of the same shape
+
+    Raises
+    ------
+    IndexError
+        If `dim` does not exist.
+    """
+    _check_floating("log_softmax", input=input)
+    (dim,) = check_dims(dim, input.ndim)
+
+    def to_rows(array):  # (..., C, ...) -> (N, C)
+        array = np.moveaxis(array, dim, -1)
+        return _dense(array.reshape(math.prod(array.shape[:-1]), array.shape[-1]))
+
+    def from_rows(rows):
+        return np.moveaxis(rows.reshape(moved_shape), -1, dim)
+
+    moved_shape = np.moveaxis(input.array, dim, -1).shape
+    x = to_rows(input.array)
+    out = np.empty_like(x)
+    kernels.log_softmax_forward(x, out)
+
+    def vjp(grad):
+        grad_x = np.empty_like(out)
+        kernels.log_softmax_backward(to_rows(grad), out, grad_x)
+        return (from_rows(grad_x),)
+
+    return record(from_rows(out), (input,), vjp)
+
+
+def nll_loss(log_probs, targets, reduction="mean"):
+    """The negative log-likelihood of the right classes: -log_probs[n, targets[n]].
+
+    Parameters
+    ----------
+    log_probs : Tensor, shape (N, C)
+        Log-probabilities, one row for each example, say from `log_softmax`.
+    targets : Tensor or array of integers, shape (N,)
+        The index of the right class of each example, 0 to C-1.
+    reduction : {"mean", "sum", "none"}
+
+    Returns
+    -------
+    Tensor, a scalar, or of shape (N,) with ``reduction="none"``
+
+    Raises
+    ------
+    IndexError
+        If a target is not in 0 to C-1.
+    RuntimeError, ValueError
+        If dtypes, shapes or the reduction are wrong, or if a mean over no examples is asked.
+    """
+    _check_floating("nll_loss", log_probs=log_probs)
+    targets = as_array(targets)
+    if targets.dtype.kind not in "iu":
+        raise RuntimeError(f"nll_loss: targets must be integers, got {targets.dtype}; use long()")
+    if log_probs.ndim != 2 or targets.shape != log_probs.shape[:1]:
+        raise ValueError(
+            f"nll_loss: log_probs of shape {log_probs.shape} and targets of shape {targets.shape} "
+            "do not fit together; wanted (N, C) and (N,)"
+        )
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(f"nll_loss: reduction must be mean, sum or none, got {reduction!r}")
+    count = len(targets)
+    if reduction == "mean" and count == 0:
+        raise ValueError("nll_loss: the mean over an empty batch does not exist")
+    targets = _dense(targets.astype(np.int64, copy=False))
+    losses = np.empty(count, log_probs.dtype)
+    bad = kernels.nll_loss_forward(_dense(log_probs.array), targets, losses)
+    if bad >= 0:
+        raise IndexError(
+            f"nll_loss: targets[{bad}] is {targets[bad]}, but log_probs has the classes "
+            f"0 to {log_probs.shape[1] - 1}"
+        )
+
+    def vjp(grad):
+        if reduction == "mean":
+            grad = grad / count
+        grad_log_probs = np.empty(log_probs.shape, log_probs.dtype)
+        kernels.nll_loss_backward(
+            _dense(np.broadcast_to(grad, targets.shape)), targets, grad_log_probs
+        )
+        return (grad_log_probs,)
+
+    if reduction == "none":
+        return record(losses, (log_probs,), vjp)
+    loss = losses.mean() if reduction == "mean" else losses.sum()
+    return record(loss, (log_probs,), vjp)
+
+
+Tensor.relu = relu
+Tensor.log_softmax = log_softmax

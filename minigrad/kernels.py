@@ -1,0 +1,154 @@
+"""The numerical work: arrays in, arrays out, compiled by Numba.
+
+Every kernel writes into an array that its caller owns and allocates nothing itself. A
+forward kernel and its backward kernel stand side by side, under one formula. Shapes are
+given in these letters: N examples, D inputs, H hidden units, C classes. The arrays of one
+call share one dtype, float32 or float64, and are C-contiguous unless noted.
+
+Nothing is compiled at import: Numba compiles a kernel at its first call and keeps the
+result on disk for the next process. With ``NUMBA_DISABLE_JIT=1`` in the environment the
+same lines run as plain Python, so that a debugger can step through them.
+"""
+
+import numba
+import numpy as np
+
+
+def kernel(function):
+    """Compile `function` at its first call, without the GIL, and cache it on disk."""
+    try:
+        return numba.njit(nogil=True, cache=True)(function)
+    except RuntimeError:  # nowhere to write a cache: a read-only install and no home
+        return numba.njit(nogil=True)(function)
+
+
+# Linear layer
+#
+#   forward    out = x Wᵀ + b            out[n, h] = Σ_d x[n, d] W[h, d] + b[h]
+#   backward   with G = ∂L/∂out, by the chain rule through each out[n, h]:
+#              ∂L/∂x[n, d] = Σ_h G[n, h] W[h, d]      that is   G W
+#              ∂L/∂W[h, d] = Σ_n G[n, h] x[n, d]      that is   Gᵀ x
+#              ∂L/∂b[h]    = Σ_n G[n, h]
+#
+#   x (N, D)   W (H, D)   b (H,) or None   out, G (N, H)
+
+
+@kernel
+def linear_forward(x, weight, bias, out):
+    np.dot(x, weight.T, out)
+    if bias is not None:
+        for n in range(out.shape[0]):
+            for h in range(out.shape[1]):
+                out[n, h] += bias[h]
+
+
+@kernel
+def linear_backward_input(grad, weight, grad_x):
+    np.dot(grad, weight, grad_x)
+
+
+@kernel
+def linear_backward_weight(grad, x, grad_weight):
+    np.dot(grad.T, x, grad_weight)
+
+
+@kernel
+def linear_backward_bias(grad, grad_bias):
+    grad_bias[:] = 0
+    for n in range(grad.shape[0]):
+        for h in range(grad.shape[1]):
+            grad_bias[h] += grad[n, h]
+
+
+# ReLU
+#
+#   forward    out = max(x, 0)           NaN stays NaN, as in PyTorch
+#   backward   ∂L/∂x = G where out > 0, else 0
+#              At x = 0 there is a kink; PyTorch and we take the derivative 0 there.
+#
+#   x, out, G (size,): elementwise, so any shape may be passed as one line
+
+
+@kernel
+def relu_forward(x, out):
+    for i in range(x.size):
+        out[i] = 0 if x[i] <= 0 else x[i]
+
+
+@kernel
+def relu_backward(grad, out, grad_x):
+    for i in range(grad.size):
+        grad_x[i] = 0 if out[i] <= 0 else grad[i]
+
+
+# Log-softmax, row by row
+#
+#   forward    out[c] = log(exp(x[c]) / Σ_k exp(x[k])) = x[c] - m - log Σ_k exp(x[k] - m)
+#              for any m. The largest x is taken: no exponent is then above 0, nothing
+#              overflows, and the sum is at least 1, so its logarithm is safe.
+#   backward   ∂out[c]/∂x[k] = [c = k] - softmax(x)[k]     and     softmax(x) = exp(out)
+#              ∂L/∂x[k] = Σ_c G[c] ∂out[c]/∂x[k] = G[k] - exp(out[k]) Σ_c G[c]
+#
+#   x, out, G (N, C)
+
+
+@kernel
+def log_softmax_forward(x, out):
+    for n in range(x.shape[0]):
+        largest = x.dtype.type(-np.inf)
+        for c in range(x.shape[1]):
+            largest = max(largest, x[n, c])
+        total = np.float64(0)  # sum in double precision: C may be large
+        for c in range(x.shape[1]):
+            total += np.exp(x[n, c] - largest)
+        log_total = x.dtype.type(np.log(total))
+        for c in range(x.shape[1]):
+            out[n, c] = (x[n, c] - largest) - log_total
+
+
+@kernel
+def log_softmax_backward(grad, out, grad_x):
+    for n in range(grad.shape[0]):
+        total = np.float64(0)
+        for c in range(grad.shape[1]):
+            total += grad[n, c]
+        for c in range(grad.shape[1]):
+            grad_x[n, c] = grad[n, c] - np.exp(out[n, c]) * total
+
+
+# Negative log-likelihood, one loss per example
+#
+#   forward    losses[n] = -log_probs[n, targets[n]]
+#   backward   ∂L/∂log_probs[n, c] = -G[n] where c = targets[n], else 0
+#
+#   log_probs (N, C)   targets (N,) of int64   losses, G (N,)
+
+
+@kernel
+def nll_loss_forward(log_probs, targets, losses):
+    """Return the first row whose target is not in 0..C-1, or -1 if all are."""
+    for n in range(log_probs.shape[0]):
+        if not 0 <= targets[n] < log_probs.shape[1]:
+            return n
+        losses[n] = -log_probs[n, targets[n]]
+    return -1
+
+
+@kernel
+def nll_loss_backward(grad, targets, grad_log_probs):
+    grad_log_probs[:] = 0
+    for n in range(grad.size):
+        grad_log_probs[n, targets[n]] = -grad[n]
+
+
+# Gradient descent
+#
+#   param ← param - lr G
+#
+#   param, G of one shape, any strides   lr of their dtype, so that nothing is widened
+
+
+@kernel
+def gradient_descent(param, grad, lr):
+    for i in range(param.size):
+        param.flat[i] -= lr * grad.flat[i]

@@ -1,0 +1,195 @@
+"""Layers and models: where the parameters live."""
+
+import numpy as np
+
+from . import functional as F
+from .tensor import Tensor, as_array, float32, generator
+
+
+class Parameter(Tensor):
+    """A Tensor that `Module.parameters` finds; it requires grad unless told otherwise."""
+
+    __slots__ = ()
+
+    def __init__(self, data, requires_grad=True):
+        super().__init__(data, requires_grad)
+
+    def __repr__(self):
+        return f"Parameter containing:\n{super().__repr__()}"
+
+
+class Module:
+    """Base class of layers and models: build the parts in `__init__`, use them in `forward`.
+
+    Attributes that are Parameters or Modules are found by themselves, in the order in which
+    they were assigned.
+    """
+
+    def forward(self, *inputs):
+        raise NotImplementedError(f"{type(self).__name__} needs a method forward()")
+
+    def __call__(self, *inputs):
+        return self.forward(*inputs)
+
+    def named_children(self):
+        """Yield ``(name, module)`` for each Module that is an attribute of this one."""
+        for name, value in vars(self).items():
+            if isinstance(value, Module):
+                yield name, value
+
+    def named_parameters(self, prefix="", seen=None):
+        """Yield ``(name, parameter)``, with dotted names such as ``main.0.weight``.
+
+        A Parameter that is used in two places comes once, under its first name.
+        """
+        seen = set() if seen is None else seen
+        for name, value in vars(self).items():
+            if isinstance(value, Parameter) and value not in seen:
+                seen.add(value)
+                yield prefix + name, value
+            elif isinstance(value, Module):
+                yield from value.named_parameters(f"{prefix}{name}.", seen)
+
+    def parameters(self):
+        """Yield the parameters."""
+        return (parameter for _, parameter in self.named_parameters())
+
+    def state_dict(self):
+        """The parameters by name, as Tensors that share memory with the model."""
+        return {name: parameter.detach() for name, parameter in self.named_parameters()}
+
+    def load_state_dict(self, state):
+        """Copy numbers into the parameters, in place.
+
+        Parameters
+        ----------
+        state : mapping from name to Tensor or array
+            What `state_dict` gave, or a file opened with `numpy.load`.
+
+        Raises
+        ------
+        RuntimeError
+            If names are missing or unexpected or a shape differs; all are listed, and the
+            model is as it was.
+        """
+        parameters = dict(self.named_parameters())
+        problems = [f"missing: {name}" for name in parameters if name not in state]
+        problems += [f"unexpected: {name}" for name in state if name not in parameters]
+        new = {name: as_array(state[name]) for name in parameters if name in state}
+        for name, array in new.items():
+            if array.shape != parameters[name].shape:
+                problems.append(f"{name}: got {array.shape}, wanted {parameters[name].shape}")
+        if problems:
+            listed = "\n  ".join(problems)
+            raise RuntimeError(f"state does not fit {type(self).__name__}:\n  {listed}")
+        for name, array in new.items():
+            parameters[name].array[...] = array
+
+    def extra_repr(self):
+        """What stands between the parentheses of a module without children."""
+        return ""
+
+    def __repr__(self):
+        lines = [f"  ({name}): {child!r}".replace("\n", "\n  ") for name, child in self.named_children()]
+        inside = "\n" + "\n".join(lines) + "\n" if lines else self.extra_repr()
+        return f"{type(self).__name__}({inside})"
+
+
+class Linear(Module):
+    """``input @ weight.T + bias``, from (..., D) to (..., H).
+
+    Parameters
+    ----------
+    in_features, out_features : int
+        D and H.
+    bias : bool
+        Whether to add a bias.
+
+    Attributes
+    ----------
+    weight : Parameter, float32, shape (H, D)
+    bias : Parameter, float32, shape (H,), or None
+        Both are drawn uniformly from ±1/√D, as PyTorch does: then the outputs of a layer
+        vary about as much as its inputs, whatever its size.
+    """
+
+    def __init__(self, in_features, out_features, bias=True):
+        for name, value in (("in_features", in_features), ("out_features", out_features)):
+            if not isinstance(value, (int, np.integer)) or value < 1:
+                raise ValueError(f"{name} must be a positive integer, got {value!r}")
+        self.in_features, self.out_features = int(in_features), int(out_features)
+        self.weight = self._draw(self.out_features, self.in_features)
+        self.bias = self._draw(self.out_features) if bias else None
+
+    def _draw(self, *shape):
+        bound = 1 / self.in_features**0.5
+        return Parameter(generator.uniform(-bound, bound, shape).astype(float32))
+
+    def forward(self, input):
+        return F.linear(input, self.weight, self.bias)
+
+    def extra_repr(self):
+        return (
+            f"in_features={self.in_features}, out_features={self.out_features}, "
+            f"bias={self.bias is not None}"
+        )
+
+
+class ReLU(Module):
+    """max(input, 0), elementwise."""
+
+    def forward(self, input):
+        return F.relu(input)
+
+
+class Sequential(Module):
+    """Modules applied one after the other; their names are 0, 1, 2, ..."""
+
+    def __init__(self, *modules):
+        for i, module in enumerate(modules):
+            if not isinstance(module, Module):
+                raise TypeError(f"Sequential: item {i} is no Module but {type(module).__name__}")
+            setattr(self, str(i), module)
+
+    def __len__(self):
+        return len(vars(self))
+
+    def __iter__(self):
+        return (module for _, module in self.named_children())
+
+    def __getitem__(self, index):
+        return list(self)[index]
+
+    def forward(self, input):
+        for module in self:
+            input = module(input)
+        return input
+
+
+class MLP(Module):
+    """A multi-layer perceptron that ends in log-softmax.
+
+    Linear and ReLU for each hidden layer, then Linear. Without a hidden layer this is
+    softmax regression, softmax(Wx + b).
+
+    Parameters
+    ----------
+    in_dim, out_dim : int
+        The number of inputs of one example and of classes.
+    hidden_dims : sequence of int
+        The number of units of each hidden layer.
+    use_bias : bool
+        Whether the linear layers have a bias.
+    """
+
+    def __init__(self, in_dim=784, out_dim=10, hidden_dims=(), use_bias=True):
+        self.in_dim = in_dim
+        layers = []
+        for hidden_dim in hidden_dims:
+            layers += [Linear(in_dim, hidden_dim, use_bias), ReLU()]
+            in_dim = hidden_dim
+        self.main = Sequential(*layers, Linear(in_dim, out_dim, use_bias))
+
+    def forward(self, input):
+        """Log-probabilities (N, out_dim) of inputs of any shape with N * in_dim elements."""
+        return F.log_softmax(self.main(input.view(-1, self.in_dim)), dim=1)

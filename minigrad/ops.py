@@ -1,0 +1,426 @@
+"""Arithmetic, shapes, reductions and indexing, each with its VJP right below it.
+
+Every operation takes the same three steps: compute an array with NumPy, say in a nested
+function `vjp` how the gradient of the output becomes the gradients of the inputs, and
+hand both to `record`. The last lines of the file give `Tensor` its operators.
+
+The names `sum`, `max` and `pow` are PyTorch's and hide Python's own in this file.
+"""
+
+import collections
+import functools
+import math
+
+import numpy as np
+
+from .tensor import Tensor, as_array, float32, float64, int64, is_grad_enabled, record
+
+# Shared by all below: broadcasting, dtypes, dimensions
+
+
+def unbroadcast(grad, shape):
+    """Sum `grad` down to `shape`, from which NumPy had broadcast an input.
+
+    Broadcasting uses one number in many places; by the chain rule their gradients add up.
+    """
+    if grad.shape == shape:
+        return grad
+    added = grad.ndim - len(shape)
+    stretched = [added + i for i, length in enumerate(shape) if length == 1]
+    return grad.sum(axis=(*range(added), *stretched), keepdims=True).reshape(shape)
+
+
+def _broadcast(ufunc, a, b):
+    try:
+        return ufunc(a.array, b.array)
+    except ValueError as error:
+        if "broadcast" not in str(error):
+            raise
+        message = f"{ufunc.__name__}: shapes {a.shape} and {b.shape} do not broadcast"
+        raise RuntimeError(message) from None
+
+
+def _promotion_rank(x):
+    """PyTorch's order: bool < integer < float; then number < 0-d Tensor < other Tensor."""
+    category = {"b": 0, "f": 2}.get(as_array(x).dtype.kind, 1)
+    return category, 1 + (x.ndim > 0) if isinstance(x, Tensor) else 0
+
+
+def _operands(a, b):
+    """`a` and `b` as Tensors of one dtype, as PyTorch would promote them.
+
+    The operand that ranks higher decides; between equals, the wider dtype.
+    """
+    if isinstance(a, Tensor) and isinstance(b, Tensor) and a.dtype == b.dtype:
+        return a, b
+    a, b = (x.item() if isinstance(x, np.generic) else x for x in (a, b))
+    a, b = (x if isinstance(x, (Tensor, int, float)) else Tensor(x) for x in (a, b))
+    rank_a, rank_b = _promotion_rank(a), _promotion_rank(b)
+    if rank_a == rank_b:
+        dtype = np.promote_types(a.dtype, b.dtype)
+    else:
+        dtype = as_array(a if rank_a > rank_b else b).dtype
+    a, b = (to(x, dtype) if isinstance(x, Tensor) else Tensor(as_array(x, dtype)) for x in (a, b))
+    return a, b
+
+
+def _floating(x):
+    return x if x.dtype.kind == "f" else to(x, float32)
+
+
+def check_dims(dim, ndim):
+    """`dim` (None, an int or several) as a tuple of dimensions counted from the front."""
+    if dim is None:
+        return tuple(range(ndim))
+    dims = dim if isinstance(dim, (tuple, list)) else (dim,)
+    for d in dims:
+        if not -ndim <= d < ndim:
+            raise IndexError(f"dim {d} does not exist in a Tensor of {ndim} dimensions")
+    return tuple(d % ndim for d in dims)
+
+
+# Arithmetic
+
+
+def add(a, b):
+    """a + b"""
+    a, b = _operands(a, b)
+
+    def vjp(grad):
+        return unbroadcast(grad, a.shape), unbroadcast(grad, b.shape)
+
+    return record(_broadcast(np.add, a, b), (a, b), vjp)
+
+
+def sub(a, b):
+    """a - b"""
+    a, b = _operands(a, b)
+
+    def vjp(grad):
+        return unbroadcast(grad, a.shape), unbroadcast(-grad, b.shape)
+
+    return record(_broadcast(np.subtract, a, b), (a, b), vjp)
+
+
+def mul(a, b):
+    """a * b, elementwise"""
+    a, b = _operands(a, b)
+    x, y = a.array, b.array
+
+    def vjp(grad):
+        return unbroadcast(grad * y, x.shape), unbroadcast(grad * x, y.shape)
+
+    return record(_broadcast(np.multiply, a, b), (a, b), vjp)
+
+
+def div(a, b):
+    """a / b, elementwise; integers become float32 first"""
+    a, b = map(_floating, _operands(a, b))
+    x, y = a.array, b.array
+    out = _broadcast(np.divide, a, b)
+
+    def vjp(grad):
+        return unbroadcast(grad / y, x.shape), unbroadcast(-grad * out / y, y.shape)
+
+    return record(out, (a, b), vjp)
+
+
+def pow(a, b):
+    """a ** b, elementwise"""
+    a, b = _operands(a, b)
+    x, y = a.array, b.array
+    out = _broadcast(np.power, a, b)
+
+    def vjp(grad):
+        grad_a = grad_b = None
+        if a.requires_grad:  # a⁰ is the constant 1, also at a = 0, where a⁻¹ is infinite
+            slope = np.where(y == 0, 0, y * np.power(x, np.where(y == 0, 1, y - 1)))
+            grad_a = unbroadcast(grad * slope, x.shape)
+        if b.requires_grad:  # 0ᵇ is the constant 0 for b ≥ 0, where log 0 is infinite
+            slope = np.where((x == 0) & (y >= 0), 0, out * np.log(np.where(x == 0, 1, x)))
+            grad_b = unbroadcast(grad * slope, y.shape)
+        return grad_a, grad_b
+
+    return record(out, (a, b), vjp)
+
+
+def neg(x):
+    """-x"""
+
+    def vjp(grad):
+        return (-grad,)
+
+    return record(-x.array, (x,), vjp)
+
+
+def matmul(a, b):
+    """a @ b by NumPy's rules: vectors, matrices, and stacks of matrices that broadcast."""
+    a, b = (x if isinstance(x, Tensor) else Tensor(x) for x in (a, b))
+    if a.dtype != b.dtype:
+        raise RuntimeError(f"matmul needs one dtype, got {a.dtype} @ {b.dtype}; see Tensor.to()")
+    try:
+        out = a.array @ b.array
+    except ValueError:
+        message = f"matmul: shapes {a.shape} and {b.shape} do not fit together"
+        raise RuntimeError(message) from None
+    # a vector takes part as a matrix of one row (on the left) or one column (on the right)
+    x = a.array[None, :] if a.ndim == 1 else a.array
+    y = b.array[:, None] if b.ndim == 1 else b.array
+
+    def vjp(grad):
+        if a.ndim == 1:
+            grad = np.expandcheck_dims(grad, -1 if b.ndim == 1 else -2)
+        if b.ndim == 1:
+            grad = np.expandcheck_dims(grad, -1)
+        grad_a = grad_b = None
+        if a.requires_grad:
+            grad_a = unbroadcast(grad @ y.swapaxes(-1, -2), x.shape).reshape(a.shape)
+        if b.requires_grad:
+            grad_b = unbroadcast(x.swapaxes(-1, -2) @ grad, y.shape).reshape(b.shape)
+        return grad_a, grad_b
+
+    return record(out, (a, b), vjp)
+
+
+# Functions of each element
+
+
+def exp(x):
+    """eˣ, elementwise"""
+    x = _floating(x)
+    out = np.exp(x.array)
+
+    def vjp(grad):
+        return (grad * out,)
+
+    return record(out, (x,), vjp)
+
+
+def log(x):
+    """The natural logarithm, elementwise"""
+    x = _floating(x)
+    saved = x.array
+
+    def vjp(grad):
+        return (grad / saved,)
+
+    return record(np.log(saved), (x,), vjp)
+
+
+def tanh(x):
+    """The hyperbolic tangent, elementwise"""
+    x = _floating(x)
+    out = np.tanh(x.array)
+
+    def vjp(grad):
+        return (grad * (1 - out * out),)
+
+    return record(out, (x,), vjp)
+
+
+def to(x, dtype):
+    """`x` in another dtype; the gradient comes back in the dtype of `x`."""
+    dtype = np.dtype(dtype)
+    if dtype == x.dtype:
+        return x
+    if dtype.kind != "f":  # steps and whole numbers have no useful derivative
+        return Tensor(x.array.astype(dtype))
+    dtype_before = x.dtype
+
+    def vjp(grad):
+        return (grad.astype(dtype_before),)
+
+    return record(x.array.astype(dtype), (x,), vjp)
+
+
+# Shapes
+
+
+def clone(x):
+    """A copy that gradients flow through."""
+
+    def vjp(grad):
+        return (grad,)
+
+    return record(x.array.copy(), (x,), vjp)
+
+
+def reshape(x, *shape):
+    """The same elements in another shape, shared where NumPy can; one length may be -1."""
+    shape = shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
+    shape_before = x.shape
+    try:
+        out = x.array.reshape(shape)
+    except ValueError:
+        message = f"shape {tuple(shape)} does not fit the {x.numel()} elements of {x.shape}"
+        raise RuntimeError(message) from None
+
+    def vjp(grad):
+        return (grad.reshape(shape_before),)
+
+    return record(out, (x,), vjp)
+
+
+def transpose(x, dim0, dim1):
+    """`x` with two dimensions swapped; shares memory."""
+    dim0, dim1 = check_dims((dim0, dim1), x.ndim)
+
+    def vjp(grad):
+        return (grad.swapaxes(dim0, dim1),)
+
+    return record(x.array.swapaxes(dim0, dim1), (x,), vjp)
+
+
+def _reverse_dims(x):
+    def vjp(grad):
+        return (grad.T,)
+
+    return record(x.array.T, (x,), vjp)
+
+
+def _index(index):
+    if isinstance(index, tuple):
+        return tuple(map(_index, index))
+    return index.array if isinstance(index, Tensor) else index
+
+
+def getitem(x, index):
+    """x[index]: integers and slices share memory, arrays of integers or bools copy."""
+    index = _index(index)
+    shape = x.shape
+
+    def vjp(grad):
+        out = np.zeros(shape, grad.dtype)
+        np.add.at(out, index, grad)  # adds up where an element was picked more than once
+        return (out,)
+
+    return record(x.array[index], (x,), vjp)
+
+
+# Reductions
+
+
+def sum(x, dim=None, keepdim=False):
+    """The sum over all elements or over `dim` (an int or several); integers sum to int64."""
+    dims, shape = check_dims(dim, x.ndim), x.shape
+    shape_kept = [1 if d in dims else length for d, length in enumerate(shape)]
+    dtype = x.dtype if x.dtype.kind == "f" else int64
+
+    def vjp(grad):
+        return (np.broadcast_to(grad.reshape(shape_kept), shape),)
+
+    return record(x.array.sum(axis=dims, keepdims=keepdim, dtype=dtype), (x,), vjp)
+
+
+def mean(x, dim=None, keepdim=False):
+    """The mean over all elements or over `dim` (an int or several)."""
+    if x.dtype.kind != "f":
+        raise RuntimeError(f"mean() needs floating-point numbers, got {x.dtype}; use float()")
+    return div(sum(x, dim, keepdim), math.prod(x.shape[d] for d in check_dims(dim, x.ndim)))
+
+
+Max = collections.namedtuple("Max", ["values", "indices"])
+
+
+def max(x, dim=None, keepdim=False):
+    """The largest element; with `dim`, the pair ``(values, indices)`` along it.
+
+    Without `dim`, elements that tie share the gradient evenly; with it, the one at
+    `indices` has it all. Both as in PyTorch.
+    """
+    if x.numel() == 0:
+        raise RuntimeError(f"max() of a Tensor without elements (shape {x.shape})")
+    saved = x.array
+    if dim is None:
+        out = saved.max()
+
+        def vjp(grad):
+            largest = (saved == out) | np.isnan(saved)  # a NaN, if any, is the maximum
+            return (largest * (grad / np.count_nonzero(largest)),)
+
+        return record(out, (x,), vjp)
+
+    (dim,) = check_dims(dim, x.ndim)
+    indices = np.expandcheck_dims(saved.argmax(axis=dim), dim)
+    shape = indices.shape if keepdim else indices.squeeze(dim).shape
+
+    def vjp(grad):
+        grad_x = np.zeros_like(saved)
+        np.put_along_axis(grad_x, indices, grad.reshape(indices.shape), dim)
+        return (grad_x,)
+
+    values = np.take_along_axis(saved, indices, dim).reshape(shape)
+    return Max(record(values, (x,), vjp), Tensor(indices.reshape(shape)))
+
+
+def argmax(x, dim=None, keepdim=False):
+    """The index (int64) of the largest element, or of each along `dim`; no gradient."""
+    if dim is not None:
+        (dim,) = check_dims(dim, x.ndim)
+    return Tensor(x.array.argmax(axis=dim, keepdims=keepdim))
+
+
+# Comparisons (no gradient) and changes in place
+
+
+def _comparison(ufunc):
+    def compare(a, b):
+        if b is None or isinstance(b, str):
+            return NotImplemented
+        return Tensor(_broadcast(ufunc, *_operands(a, b)))
+
+    return compare
+
+
+def _in_place(operation, ufunc):
+    """``a += b`` and its like.
+
+    While a graph is being recorded, the graph needs the old value of `a`: the result is
+    a new Tensor, which Python then binds to the name `a`. Otherwise the array changes.
+    """
+
+    def method(a, b):
+        if a.is_leaf:
+            a._refuse_in_place()
+        recorded = a.requires_grad or (isinstance(b, Tensor) and b.requires_grad)
+        if is_grad_enabled() and recorded:
+            return operation(a, b)
+        try:
+            ufunc(a.array, as_array(b), out=a.array, casting="same_kind")
+        except (ValueError, TypeError) as error:
+            raise RuntimeError(f"in-place {ufunc.__name__}: {error}") from None
+        return a
+
+    return method
+
+
+def _setitem(x, index, value):
+    x._refuse_in_place()
+    if is_grad_enabled() and isinstance(value, Tensor) and value.requires_grad:
+        raise RuntimeError("item assignment records no gradient; assign value.detach()")
+    x.array[_index(index)] = as_array(value)
+
+
+Tensor.__add__ = Tensor.__radd__ = add
+Tensor.__sub__, Tensor.__rsub__ = sub, lambda a, b: sub(b, a)
+Tensor.__mul__ = Tensor.__rmul__ = mul
+Tensor.__truediv__, Tensor.__rtruediv__ = div, lambda a, b: div(b, a)
+Tensor.__pow__, Tensor.__rpow__ = pow, lambda a, b: pow(b, a)
+Tensor.__matmul__, Tensor.__rmatmul__ = matmul, lambda a, b: matmul(b, a)
+Tensor.__neg__ = neg
+Tensor.__eq__, Tensor.__ne__ = _comparison(np.equal), _comparison(np.not_equal)
+Tensor.__lt__, Tensor.__le__ = _comparison(np.less), _comparison(np.less_equal)
+Tensor.__gt__, Tensor.__ge__ = _comparison(np.greater), _comparison(np.greater_equal)
+Tensor.__iadd__ = _in_place(add, np.add)
+Tensor.__isub__ = _in_place(sub, np.subtract)
+Tensor.__imul__ = _in_place(mul, np.multiply)
+Tensor.__itruediv__ = _in_place(div, np.divide)
+Tensor.__getitem__, Tensor.__setitem__ = getitem, _setitem
+Tensor.exp, Tensor.log, Tensor.tanh = exp, log, tanh
+Tensor.sum, Tensor.mean, Tensor.max, Tensor.argmax = sum, mean, max, argmax
+Tensor.reshape = Tensor.view = reshape
+Tensor.transpose, Tensor.T = transpose, property(_reverse_dims)
+Tensor.clone, Tensor.to = clone, to
+Tensor.float = functools.partialmethod(to, float32)
+Tensor.double = functools.partialmethod(to, float64)
+Tensor.long = functools.partialmethod(to, int64)

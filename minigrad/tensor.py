@@ -1,0 +1,379 @@
+"""The engine: a Tensor remembers how it was made, and `backward` walks that history back.
+
+An operation computes an array and hands it to `record` together with its inputs (the
+parents) and its vector-Jacobian product (the VJP): a function from the gradient of the
+output to the gradients of the inputs. That is all the engine knows of any operation.
+"""
+
+import contextlib
+import itertools
+import operator
+import threading
+
+import numpy as np
+
+float32, float64, int64 = np.dtype("float32"), np.dtype("float64"), np.dtype("int64")
+
+generator = np.random.default_rng()
+_clock = itertools.count()
+
+
+class _GradMode(threading.local):
+    enabled = True
+
+
+_grad_mode = _GradMode()
+
+
+def is_grad_enabled():
+    """Whether operations are being recorded in this thread."""
+    return _grad_mode.enabled
+
+
+@contextlib.contextmanager
+def no_grad():
+    """Record nothing in this thread: ``with no_grad():`` or ``@no_grad()``.
+
+    Inside, results have ``requires_grad=False`` and leaves may be changed in place.
+    """
+    previous = _grad_mode.enabled
+    _grad_mode.enabled = False
+    try:
+        yield
+    finally:
+        _grad_mode.enabled = previous
+
+
+def as_array(data, dtype=None):
+    """The NumPy array of `data`, shared where there is one already.
+
+    An array keeps its dtype; Python floats become float32 and integers int64.
+
+    Raises
+    ------
+    TypeError
+        If `data` is not made of real numbers.
+    ValueError
+        If `data` is a ragged list.
+    """
+    if isinstance(data, Tensor):
+        array = data.array
+    else:
+        try:
+            array = np.asarray(data)
+        except ValueError as error:
+            raise ValueError(f"data must be a regular array of numbers: {error}") from None
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"data must be real numbers, got {data!r} (dtype {array.dtype})")
+    if dtype is None and isinstance(data, (int, float, list, tuple)):
+        dtype = {"f": float32, "i": int64, "b": None}[array.dtype.kind]
+    return array if dtype is None else array.astype(dtype, copy=False)
+
+
+class Tensor:
+    """A NumPy array that can take part in automatic differentiation.
+
+    Parameters
+    ----------
+    data : array_like
+        An ndarray is shared, not copied (`tensor` copies); anything else is converted.
+    requires_grad : bool
+        Whether `backward` shall leave a gradient in `grad`. Floating-point dtypes only.
+
+    Attributes
+    ----------
+    array : numpy.ndarray
+        The numbers.
+    grad : Tensor or None
+        The gradient that `backward` has accumulated; leaves only.
+    parents : tuple of Tensor
+        The inputs of the operation that made this Tensor; empty for a leaf.
+    vjp : callable or None
+        ``vjp(grad) -> tuple of arrays (or None), one for each parent``; None for a leaf.
+        It closes over arrays and inputs, never over this Tensor: without a reference
+        cycle, the graph is freed the moment its last Tensor goes out of scope.
+    created : int
+        When it was made. A Tensor is always younger than its parents.
+    """
+
+    __slots__ = ("array", "grad", "parents", "vjp", "created", "_requires_grad", "__weakref__")
+    __array_priority__ = 1000  # ``array * tensor`` asks Tensor.__rmul__ first
+
+    def __init__(self, data, requires_grad=False):
+        self.array = as_array(data)
+        self.grad = None
+        self.parents = ()
+        self.vjp = None
+        self.created = next(_clock)
+        self._requires_grad = False
+        if requires_grad:
+            self.requires_grad = True
+
+    @property
+    def requires_grad(self):
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, value):
+        if not self.is_leaf:
+            raise RuntimeError("requires_grad can be set on leaves only; use detach() to get one")
+        if value and self.array.dtype.kind != "f":
+            raise RuntimeError(
+                f"only floating-point Tensors can require gradients, this one is {self.dtype}"
+            )
+        self._requires_grad = bool(value)
+
+    @property
+    def is_leaf(self):
+        """True unless a recorded operation made this Tensor."""
+        return self.vjp is None
+
+    @property
+    def data(self):
+        """The same numbers outside the graph; assigning to it replaces the array."""
+        return self.detach()
+
+    @data.setter
+    def data(self, value):
+        self.array = as_array(value)
+
+    def detach(self):
+        """A Tensor that shares this one's array and has no history."""
+        return Tensor(self.array)
+
+    def numpy(self):
+        """The array itself (shared); an error if that would silently lose a gradient."""
+        if self._requires_grad:
+            raise RuntimeError(
+                "this Tensor requires grad, and NumPy records no gradients: "
+                "use tensor.detach().numpy()"
+            )
+        return self.array
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self.numpy(), dtype=dtype, copy=copy)
+
+    def item(self):
+        """The only element, as a Python number."""
+        if self.array.size != 1:
+            raise RuntimeError(f"item() needs exactly one element, got shape {self.shape}")
+        return self.array.item()
+
+    shape = property(lambda self: self.array.shape)
+    dtype = property(lambda self: self.array.dtype)
+    ndim = property(lambda self: self.array.ndim)
+
+    def size(self, dim=None):
+        """The shape, or the length of one dimension."""
+        return self.shape if dim is None else self.shape[dim]
+
+    def numel(self):
+        """The number of elements."""
+        return self.array.size
+
+    def tolist(self):
+        """The numbers as nested Python lists."""
+        return self.array.tolist()
+
+    def __len__(self):
+        if self.ndim == 0:
+            raise TypeError("a 0-d Tensor has no length")
+        return len(self.array)
+
+    def __iter__(self):
+        return (self[i] for i in range(len(self)))
+
+    def __bool__(self):
+        return bool(self.item())
+
+    def __int__(self):
+        return int(self.item())
+
+    def __float__(self):
+        return float(self.item())
+
+    def __format__(self, spec):
+        return format(self.item(), spec) if spec else str(self)
+
+    def __repr__(self):
+        a = self.array
+        whole = a.dtype.kind == "f" and np.all(np.isfinite(a) & (a == np.round(a)))
+        text = np.array2string(
+            a, precision=4, separator=", ", prefix="tensor(", threshold=1000,
+            floatmode="maxprec_equal" if whole else "fixed",
+        )  # fmt: skip
+        if a.dtype not in (float32, int64, np.bool_):
+            text += f", dtype={a.dtype}"
+        if self.vjp is not None:
+            text += f", grad_fn=<{self.vjp.__qualname__.split('.')[0]}>"
+        elif self._requires_grad:
+            text += ", requires_grad=True"
+        return f"tensor({text})"
+
+    def __deepcopy__(self, memo):
+        if not self.is_leaf:
+            raise RuntimeError("only leaves can be deep-copied; use detach() first")
+        copy = type(self)(self.array.copy(), requires_grad=self._requires_grad)
+        copy.grad = None if self.grad is None else Tensor(self.grad.array.copy())
+        memo[id(self)] = copy
+        return copy
+
+    def zero_(self):
+        """Set every element to 0, in place."""
+        self._refuse_in_place()
+        self.array[...] = 0
+        return self
+
+    def requires_grad_(self, requires_grad=True):
+        """Set `requires_grad` in place and return the Tensor."""
+        self.requires_grad = requires_grad
+        return self
+
+    def _refuse_in_place(self):
+        if self._requires_grad and is_grad_enabled():
+            raise RuntimeError(
+                "a Tensor that requires grad cannot be changed in place: the graph needs its "
+                "value. Do it under no_grad(), on .data, or make a new Tensor (x = x + 1)"
+            )
+
+    def backward(self, gradient=None):
+        """Add the gradient of this Tensor to the `grad` of every leaf it depends on.
+
+        Reverse-mode differentiation: start from the gradient of the output with respect
+        to itself and apply the chain rule node by node, each node once, after all its
+        consumers. Gradients add up over calls until they are zeroed.
+
+        Parameters
+        ----------
+        gradient : array_like, optional
+            The gradient that arrives at this Tensor, of its shape; 1 for a scalar.
+
+        Raises
+        ------
+        RuntimeError
+            If no leaf can receive a gradient, if `gradient` is missing for a Tensor of
+            more than one element or has the wrong shape, or if a VJP returns gradients
+            that do not fit its inputs. No `grad` has changed then.
+        """
+        if not self._requires_grad:
+            raise RuntimeError("backward() found no graph: this Tensor does not require grad")
+        if gradient is None:
+            if self.array.size != 1:
+                raise RuntimeError(
+                    f"backward() without a gradient needs a scalar, got shape {self.shape}; "
+                    "reduce it first, say with sum(), or pass gradient="
+                )
+            gradient = np.ones_like(self.array)
+        gradient = as_array(gradient)
+        if gradient.shape != self.shape:
+            raise RuntimeError(f"gradient has shape {gradient.shape}, the Tensor {self.shape}")
+
+        waiting = {self: gradient.astype(self.dtype, copy=False)}
+        for node in _newest_first(self):
+            grads = node.vjp(waiting.pop(node))
+            for parent, grad in zip(node.parents, grads, strict=True):
+                if not parent._requires_grad or grad is None:
+                    continue
+                if grad.shape != parent.shape:
+                    raise RuntimeError(
+                        f"{node.vjp.__qualname__} returned a gradient of shape {grad.shape} "
+                        f"for an input of shape {parent.shape}"
+                    )
+                # a new sum, never +=: other nodes may hold the arrays that meet here
+                waiting[parent] = waiting[parent] + grad if parent in waiting else grad
+
+        for leaf, grad in waiting.items():
+            if leaf.grad is None:
+                leaf.grad = Tensor(np.array(grad, dtype=leaf.dtype, order="C"))  # its own copy
+            else:
+                leaf.grad.array += grad
+
+
+def _newest_first(root):
+    """The recorded nodes that `root` depends on, itself included, youngest first.
+
+    As every node is younger than its inputs, no node comes before one of its consumers:
+    the order of creation is a topological order.
+    """
+    found, stack = {root}, [root]
+    while stack:
+        for parent in stack.pop().parents:
+            if parent.vjp is not None and parent not in found:
+                found.add(parent)
+                stack.append(parent)
+    found = [node for node in found if node.vjp is not None]
+    return sorted(found, key=operator.attrgetter("created"), reverse=True)
+
+
+def record(array, parents, vjp):
+    """Make the Tensor of an operation's result and, if need be, remember how it was made.
+
+    Parameters
+    ----------
+    array : numpy.ndarray or NumPy scalar
+    parents : tuple of Tensor
+        The inputs of the operation.
+    vjp : callable
+        From the gradient of the result, an array of its shape, to a tuple of gradients,
+        one for each parent: an array of the parent's shape, or None. It may return the
+        very array it was given, but never write into it.
+    """
+    out = Tensor(array)
+    if _grad_mode.enabled:
+        for parent in parents:
+            if parent._requires_grad:
+                out._requires_grad, out.parents, out.vjp = True, parents, vjp
+                break
+    return out
+
+
+def tensor(data, dtype=None, requires_grad=False):
+    """A Tensor with a copy of `data`; Python floats make float32, integers int64."""
+    return Tensor(as_array(data, dtype).copy(), requires_grad)
+
+
+def from_numpy(array):
+    """A Tensor that shares the memory of `array`."""
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"from_numpy() takes a numpy.ndarray, got {type(array).__name__}")
+    return Tensor(array)
+
+
+def _shape(shape):
+    return shape[0] if len(shape) == 1 and not isinstance(shape[0], (int, np.integer)) else shape
+
+
+def zeros(*shape, dtype=float32, requires_grad=False):
+    """Zeros of a shape, ``zeros(2, 3)`` or ``zeros((2, 3))``."""
+    return Tensor(np.zeros(_shape(shape), dtype), requires_grad)
+
+
+def ones(*shape, dtype=float32, requires_grad=False):
+    """Ones of a shape, ``ones(2, 3)`` or ``ones((2, 3))``."""
+    return Tensor(np.ones(_shape(shape), dtype), requires_grad)
+
+
+def randn(*shape, dtype=float32, requires_grad=False):
+    """Draws from the standard normal distribution; float32 or float64."""
+    return Tensor(generator.standard_normal(_shape(shape), dtype), requires_grad)
+
+
+def zeros_like(x):
+    """Zeros with the shape and dtype of `x`."""
+    return zeros(x.shape, dtype=x.dtype)
+
+
+def ones_like(x):
+    """Ones with the shape and dtype of `x`."""
+    return ones(x.shape, dtype=x.dtype)
+
+
+def randn_like(x):
+    """Standard normal draws with the shape and dtype of `x`."""
+    return randn(x.shape, dtype=x.dtype)
+
+
+def manual_seed(seed):
+    """Start the one random generator of minigrad anew from `seed`, and return it."""
+    generator.bit_generator.state = np.random.default_rng(seed).bit_generator.state
+    return generator
