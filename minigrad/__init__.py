@@ -1,7 +1,7 @@
 """minigrad: reverse-mode automatic differentiation on NumPy and Numba, small enough to read."""
 
 from . import functional, nn, optim
-from .gradcheck import gradcheck
+from .gradcheck import GradcheckError, gradcheck
 from .ops import argmax, exp, log, matmul, max, mean, sum, tanh
 from .functional import relu
 from .tensor import (
@@ -17,6 +17,7 @@ from .tensor import (
     ones_like,
     randn,
     randn_like,
+    record,
     tensor,
     zeros,
     zeros_like,

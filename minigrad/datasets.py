@@ -101,7 +101,9 @@ def load_digits_data(change_tensors=False):
         from sklearn.datasets import load_digits
         from sklearn.model_selection import train_test_split
     except ImportError as error:
-        raise ImportError(f"the embedded digits need scikit-learn: pip install scikit-learn ({error})") from error
+        raise ImportError(
+            f"the embedded digits need scikit-learn: pip install scikit-learn ({error})"
+        ) from error
     from scipy.ndimage import zoom
 
     images, targets = load_digits(return_X_y=True)
@@ -186,7 +188,7 @@ def _import_torchvision():
         from torchvision.datasets import MNIST
     except (ImportError, RuntimeError) as error:  # RuntimeError: beside a torch that does not fit
         raise ImportError(
-            f"reading MNIST needs torchvision: pip install 'minigrad[mnist]' ({error})"
+            f"reading MNIST needs torchvision: pip install torchvision ({error})"
         ) from error
     return MNIST
 
@@ -197,8 +199,8 @@ def _answers(url):
     def ask():
         try:
             urllib.request.urlopen(url, timeout=TIMEOUT).close()
-        except urllib.error.HTTPError:
-            pass
+        except urllib.error.HTTPError as error:
+            error.close()
         except OSError:
             return
         answered.set()
@@ -238,8 +240,8 @@ def _download(dataset, raw):
 
 def _read_cache(cache):
     try:
-        with np.load(cache) as file:
-            arrays = {name: file[name] for name in CACHE_SHAPES}
+        with open(cache, "rb") as file, np.load(file) as archive:
+            arrays = {name: archive[name] for name in CACHE_SHAPES}
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise RuntimeError(f"{cache} is damaged ({error}); delete it and try again") from error
     shapes = {name: array.shape for name, array in arrays.items()}

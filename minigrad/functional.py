@@ -20,18 +20,13 @@ def _dense(array):
 
 def _check_floating(function, **arguments):
     """Refuse anything but Tensors of one dtype, float32 or float64."""
-    dtypes = {}
     for name, x in arguments.items():
         if not isinstance(x, Tensor):
             raise TypeError(f"{function}: {name} must be a Tensor, got {type(x).__name__}")
-        if x.dtype not in (np.float32, np.float64):
-            raise RuntimeError(
-                f"{function}: {name} must be float32 or float64, got {x.dtype}; use {name}.float()"
-            )
-        dtypes[name] = x.dtype
-    if len(set(dtypes.values())) > 1:
+    dtypes = {name: str(x.dtype) for name, x in arguments.items()}
+    if set(dtypes.values()) not in ({"float32"}, {"float64"}):
         got = ", ".join(f"{name} {dtype}" for name, dtype in dtypes.items())
-        raise RuntimeError(f"{function}: the dtypes must agree, got {got}; use float() or double()")
+        raise RuntimeError(f"{function}: wanted all float32 or all float64, got {got}; see to()")
 
 
 def linear(input, weight, bias=None):
@@ -55,15 +50,10 @@ def linear(input, weight, bias=None):
     parents = (input, weight) if bias is None else (input, weight, bias)
     _check_floating("linear", **dict(zip(("input", "weight", "bias"), parents)))
     if input.ndim == 0 or weight.ndim != 2 or input.shape[-1] != weight.shape[1]:
-        raise RuntimeError(
-            f"linear: input of shape {input.shape} and weight of shape {weight.shape} do not fit "
-            "together; wanted (..., D) and (H, D)"
-        )
+        shapes = f"input {input.shape} and weight {weight.shape}"
+        raise RuntimeError(f"linear: wanted shapes (..., D) and (H, D), got {shapes}")
     if bias is not None and bias.shape != weight.shape[:1]:
-        raise RuntimeError(
-            f"linear: bias of shape {bias.shape} does not fit weight of shape {weight.shape}; "
-            f"wanted ({weight.shape[0]},)"
-        )
+        raise RuntimeError(f"linear: wanted a bias of shape {weight.shape[:1]}, got {bias.shape}")
     shape = (*input.shape[:-1], weight.shape[0])
     x = _dense(input.array.reshape(math.prod(shape[:-1]), weight.shape[1]))
     w = _dense(weight.array)
@@ -123,25 +113,19 @@ def log_softmax(input, dim=-1):
     """
     _check_floating("log_softmax", input=input)
     (dim,) = check_dims(dim, input.ndim)
-
-    def to_rows(array):  # (..., C, ...) -> (N, C)
-        array = np.moveaxis(array, dim, -1)
-        return _dense(array.reshape(math.prod(array.shape[:-1]), array.shape[-1]))
-
-    def from_rows(rows):
-        return np.moveaxis(rows.reshape(moved_shape), -1, dim)
-
-    moved_shape = np.moveaxis(input.array, dim, -1).shape
-    x = to_rows(input.array)
+    if dim != input.ndim - 1:  # the kernel works along rows
+        return log_softmax(input.transpose(dim, -1), -1).transpose(dim, -1)
+    shape = input.shape
+    x = _dense(input.array).reshape(math.prod(shape[:-1]), shape[-1])
     out = np.empty_like(x)
     kernels.log_softmax_forward(x, out)
 
     def vjp(grad):
         grad_x = np.empty_like(out)
-        kernels.log_softmax_backward(to_rows(grad), out, grad_x)
-        return (from_rows(grad_x),)
+        kernels.log_softmax_backward(_dense(grad).reshape(out.shape), out, grad_x)
+        return (grad_x.reshape(shape),)
 
-    return record(from_rows(out), (input,), vjp)
+    return record(out.reshape(shape), (input,), vjp)
 
 
 def nll_loss(log_probs, targets, reduction="mean"):
@@ -171,37 +155,29 @@ def nll_loss(log_probs, targets, reduction="mean"):
     if targets.dtype.kind not in "iu":
         raise RuntimeError(f"nll_loss: targets must be integers, got {targets.dtype}; use long()")
     if log_probs.ndim != 2 or targets.shape != log_probs.shape[:1]:
-        raise ValueError(
-            f"nll_loss: log_probs of shape {log_probs.shape} and targets of shape {targets.shape} "
-            "do not fit together; wanted (N, C) and (N,)"
-        )
+        shapes = f"log_probs {log_probs.shape} and targets {targets.shape}"
+        raise ValueError(f"nll_loss: wanted shapes (N, C) and (N,), got {shapes}")
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f"nll_loss: reduction must be mean, sum or none, got {reduction!r}")
-    count = len(targets)
-    if reduction == "mean" and count == 0:
+    if reduction == "mean" and len(targets) == 0:
         raise ValueError("nll_loss: the mean over an empty batch does not exist")
     targets = _dense(targets.astype(np.int64, copy=False))
-    losses = np.empty(count, log_probs.dtype)
+    losses = np.empty(len(targets), log_probs.dtype)
     bad = kernels.nll_loss_forward(_dense(log_probs.array), targets, losses)
     if bad >= 0:
-        raise IndexError(
-            f"nll_loss: targets[{bad}] is {targets[bad]}, but log_probs has the classes "
-            f"0 to {log_probs.shape[1] - 1}"
-        )
+        classes = f"0 to {log_probs.shape[1] - 1}"
+        raise IndexError(f"nll_loss: targets[{bad}] is {targets[bad]}, the classes are {classes}")
 
     def vjp(grad):
         if reduction == "mean":
-            grad = grad / count
+            grad = grad / len(targets)
+        grad = _dense(np.broadcast_to(grad, targets.shape))
         grad_log_probs = np.empty(log_probs.shape, log_probs.dtype)
-        kernels.nll_loss_backward(
-            _dense(np.broadcast_to(grad, targets.shape)), targets, grad_log_probs
-        )
+        kernels.nll_loss_backward(grad, targets, grad_log_probs)
         return (grad_log_probs,)
 
-    if reduction == "none":
-        return record(losses, (log_probs,), vjp)
-    loss = losses.mean() if reduction == "mean" else losses.sum()
-    return record(loss, (log_probs,), vjp)
+    reduced = {"mean": losses.mean, "sum": losses.sum, "none": losses.copy}[reduction]()
+    return record(reduced, (log_probs,), vjp)
 
 
 Tensor.relu = relu

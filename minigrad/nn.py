@@ -90,8 +90,9 @@ class Module:
         return ""
 
     def __repr__(self):
-        lines = [f"  ({name}): {child!r}".replace("\n", "\n  ") for name, child in self.named_children()]
-        inside = "\n" + "\n".join(lines) + "\n" if lines else self.extra_repr()
+        children = [f"({name}): {child!r}\n" for name, child in self.named_children()]
+        lines = "".join(children).splitlines()
+        inside = "\n" + "".join(f"  {line}\n" for line in lines) if lines else self.extra_repr()
         return f"{type(self).__name__}({inside})"
 
 
@@ -129,10 +130,8 @@ class Linear(Module):
         return F.linear(input, self.weight, self.bias)
 
     def extra_repr(self):
-        return (
-            f"in_features={self.in_features}, out_features={self.out_features}, "
-            f"bias={self.bias is not None}"
-        )
+        features = f"in_features={self.in_features}, out_features={self.out_features}"
+        return f"{features}, bias={self.bias is not None}"
 
 
 class ReLU(Module):

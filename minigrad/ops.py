@@ -34,10 +34,8 @@ def _broadcast(ufunc, a, b):
     try:
         return ufunc(a.array, b.array)
     except ValueError as error:
-        if "broadcast" not in str(error):
-            raise
-        message = f"{ufunc.__name__}: shapes {a.shape} and {b.shape} do not broadcast"
-        raise RuntimeError(message) from None
+        shapes = f"shapes {a.shape} and {b.shape}"
+        raise RuntimeError(f"{ufunc.__name__} cannot combine {shapes}: {error}") from None
 
 
 def _promotion_rank(x):
@@ -56,12 +54,11 @@ def _operands(a, b):
     a, b = (x.item() if isinstance(x, np.generic) else x for x in (a, b))
     a, b = (x if isinstance(x, (Tensor, int, float)) else Tensor(x) for x in (a, b))
     rank_a, rank_b = _promotion_rank(a), _promotion_rank(b)
+    dtype = as_array(a if rank_a > rank_b else b).dtype
     if rank_a == rank_b:
         dtype = np.promote_types(a.dtype, b.dtype)
-    else:
-        dtype = as_array(a if rank_a > rank_b else b).dtype
-    a, b = (to(x, dtype) if isinstance(x, Tensor) else Tensor(as_array(x, dtype)) for x in (a, b))
-    return a, b
+    a, b = (x if isinstance(x, Tensor) else Tensor(as_array(x, dtype)) for x in (a, b))
+    return to(a, dtype), to(b, dtype)
 
 
 def _floating(x):
@@ -93,13 +90,8 @@ def add(a, b):
 
 
 def sub(a, b):
-    """a - b"""
-    a, b = _operands(a, b)
-
-    def vjp(grad):
-        return unbroadcast(grad, a.shape), unbroadcast(-grad, b.shape)
-
-    return record(_broadcast(np.subtract, a, b), (a, b), vjp)
+    """a - b, which is a + (-b)"""
+    return add(a, -b)
 
 
 def mul(a, b):
@@ -158,28 +150,21 @@ def matmul(a, b):
     a, b = (x if isinstance(x, Tensor) else Tensor(x) for x in (a, b))
     if a.dtype != b.dtype:
         raise RuntimeError(f"matmul needs one dtype, got {a.dtype} @ {b.dtype}; see Tensor.to()")
-    try:
-        out = a.array @ b.array
-    except ValueError:
-        message = f"matmul: shapes {a.shape} and {b.shape} do not fit together"
-        raise RuntimeError(message) from None
-    # a vector takes part as a matrix of one row (on the left) or one column (on the right)
-    x = a.array[None, :] if a.ndim == 1 else a.array
-    y = b.array[:, None] if b.ndim == 1 else b.array
+    if b.ndim == 1:  # a column, of which the result is the only one
+        return matmul(a, reshape(b, -1, 1))[..., 0]
+    if a.ndim == 1:  # a row, likewise
+        return matmul(reshape(a, 1, -1), b)[..., 0, :]
+    x, y = a.array, b.array
 
     def vjp(grad):
-        if a.ndim == 1:
-            grad = np.expandcheck_dims(grad, -1 if b.ndim == 1 else -2)
-        if b.ndim == 1:
-            grad = np.expandcheck_dims(grad, -1)
         grad_a = grad_b = None
         if a.requires_grad:
-            grad_a = unbroadcast(grad @ y.swapaxes(-1, -2), x.shape).reshape(a.shape)
+            grad_a = unbroadcast(grad @ y.swapaxes(-1, -2), x.shape)
         if b.requires_grad:
-            grad_b = unbroadcast(x.swapaxes(-1, -2) @ grad, y.shape).reshape(b.shape)
+            grad_b = unbroadcast(x.swapaxes(-1, -2) @ grad, y.shape)
         return grad_a, grad_b
 
-    return record(out, (a, b), vjp)
+    return record(_broadcast(np.matmul, a, b), (a, b), vjp)
 
 
 # Functions of each element
@@ -249,16 +234,14 @@ def reshape(x, *shape):
     """The same elements in another shape, shared where NumPy can; one length may be -1."""
     shape = shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
     shape_before = x.shape
-    try:
-        out = x.array.reshape(shape)
-    except ValueError:
-        message = f"shape {tuple(shape)} does not fit the {x.numel()} elements of {x.shape}"
-        raise RuntimeError(message) from None
 
     def vjp(grad):
         return (grad.reshape(shape_before),)
 
-    return record(out, (x,), vjp)
+    try:
+        return record(x.array.reshape(shape), (x,), vjp)
+    except ValueError as error:
+        raise RuntimeError(f"view of a Tensor of shape {x.shape}: {error}") from None
 
 
 def transpose(x, dim0, dim1):
@@ -341,23 +324,17 @@ def max(x, dim=None, keepdim=False):
         return record(out, (x,), vjp)
 
     (dim,) = check_dims(dim, x.ndim)
-    indices = np.expandcheck_dims(saved.argmax(axis=dim), dim)
+    indices = saved.argmax(axis=dim, keepdims=True)
+    others = np.indices(indices.shape, sparse=True)
+    values = getitem(x, (*others[:dim], indices, *others[dim + 1 :]))
     shape = indices.shape if keepdim else indices.squeeze(dim).shape
-
-    def vjp(grad):
-        grad_x = np.zeros_like(saved)
-        np.put_along_axis(grad_x, indices, grad.reshape(indices.shape), dim)
-        return (grad_x,)
-
-    values = np.take_along_axis(saved, indices, dim).reshape(shape)
-    return Max(record(values, (x,), vjp), Tensor(indices.reshape(shape)))
+    return Max(reshape(values, shape), Tensor(indices.reshape(shape)))
 
 
 def argmax(x, dim=None, keepdim=False):
     """The index (int64) of the largest element, or of each along `dim`; no gradient."""
-    if dim is not None:
-        (dim,) = check_dims(dim, x.ndim)
-    return Tensor(x.array.argmax(axis=dim, keepdims=keepdim))
+    axis = None if dim is None else check_dims(dim, x.ndim)[0]
+    return Tensor(x.array.argmax(axis=axis, keepdims=keepdim))
 
 
 # Comparisons (no gradient) and changes in place
@@ -402,7 +379,7 @@ def _setitem(x, index, value):
 
 
 Tensor.__add__ = Tensor.__radd__ = add
-Tensor.__sub__, Tensor.__rsub__ = sub, lambda a, b: sub(b, a)
+Tensor.__sub__, Tensor.__rsub__ = sub, lambda a, b: add(-a, b)
 Tensor.__mul__ = Tensor.__rmul__ = mul
 Tensor.__truediv__, Tensor.__rtruediv__ = div, lambda a, b: div(b, a)
 Tensor.__pow__, Tensor.__rpow__ = pow, lambda a, b: pow(b, a)

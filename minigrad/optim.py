@@ -9,7 +9,7 @@ from .tensor import Tensor
 def _parameters(params):
     """`params` as a list: a generator such as ``model.parameters()`` can be walked once only."""
     if isinstance(params, Tensor):
-        raise TypeError("params must be several Tensors, such as model.parameters(); got one Tensor")
+        raise TypeError("params must be several Tensors, as in [tensor]; got one Tensor")
     return list(params)
 
 
@@ -46,6 +46,6 @@ def gradient_update(loss, params, lr=1e-3):
     loss.backward()
     for i, param in enumerate(params):
         if param.grad is None:
-            raise RuntimeError(f"params[{i}] (shape {param.shape}) has no gradient from this loss")
+            raise RuntimeError(f"params[{i}] of shape {param.shape} has no gradient from this loss")
     for param in params:
         kernels.gradient_descent(param.array, param.grad.array, param.dtype.type(lr))

@@ -6,8 +6,8 @@ output to the gradients of the inputs. That is all the engine knows of any opera
 """
 
 import contextlib
+import heapq
 import itertools
-import operator
 import threading
 
 import numpy as np
@@ -56,17 +56,15 @@ def as_array(data, dtype=None):
     ValueError
         If `data` is a ragged list.
     """
-    if isinstance(data, Tensor):
-        array = data.array
-    else:
-        try:
-            array = np.asarray(data)
-        except ValueError as error:
-            raise ValueError(f"data must be a regular array of numbers: {error}") from None
+    try:
+        array = np.asarray(data.array if isinstance(data, Tensor) else data)
+    except ValueError as error:
+        raise ValueError(f"data must be a regular array of numbers: {error}") from None
     if array.dtype.kind not in "biuf":
         raise TypeError(f"data must be real numbers, got {data!r} (dtype {array.dtype})")
-    if dtype is None and isinstance(data, (int, float, list, tuple)):
-        dtype = {"f": float32, "i": int64, "b": None}[array.dtype.kind]
+    # a NumPy scalar keeps its dtype, though np.float64 is a Python float as well
+    if isinstance(data, (float, list, tuple)) and not isinstance(data, np.generic):
+        dtype = dtype or {float64: float32}.get(array.dtype)
     return array if dtype is None else array.astype(dtype, copy=False)
 
 
@@ -101,13 +99,9 @@ class Tensor:
 
     def __init__(self, data, requires_grad=False):
         self.array = as_array(data)
-        self.grad = None
-        self.parents = ()
-        self.vjp = None
+        self.grad, self.parents, self.vjp = None, (), None
         self.created = next(_clock)
-        self._requires_grad = False
-        if requires_grad:
-            self.requires_grad = True
+        self.requires_grad = requires_grad
 
     @property
     def requires_grad(self):
@@ -117,16 +111,9 @@ class Tensor:
     def requires_grad(self, value):
         if not self.is_leaf:
             raise RuntimeError("requires_grad can be set on leaves only; use detach() to get one")
-        if value and self.array.dtype.kind != "f":
-            raise RuntimeError(
-                f"only floating-point Tensors can require gradients, this one is {self.dtype}"
-            )
+        if value and self.dtype.kind != "f":
+            raise RuntimeError(f"only floating-point Tensors can require grad, not {self.dtype}")
         self._requires_grad = bool(value)
-
-    @property
-    def is_leaf(self):
-        """True unless a recorded operation made this Tensor."""
-        return self.vjp is None
 
     @property
     def data(self):
@@ -144,10 +131,7 @@ class Tensor:
     def numpy(self):
         """The array itself (shared); an error if that would silently lose a gradient."""
         if self._requires_grad:
-            raise RuntimeError(
-                "this Tensor requires grad, and NumPy records no gradients: "
-                "use tensor.detach().numpy()"
-            )
+            raise RuntimeError("NumPy would lose the gradient: use tensor.detach().numpy()")
         return self.array
 
     def __array__(self, dtype=None, copy=None):
@@ -162,6 +146,7 @@ class Tensor:
     shape = property(lambda self: self.array.shape)
     dtype = property(lambda self: self.array.dtype)
     ndim = property(lambda self: self.array.ndim)
+    is_leaf = property(lambda self: self.vjp is None)  # no recorded operation made it
 
     def size(self, dim=None):
         """The shape, or the length of one dimension."""
@@ -183,25 +168,18 @@ class Tensor:
     def __iter__(self):
         return (self[i] for i in range(len(self)))
 
-    def __bool__(self):
-        return bool(self.item())
-
-    def __int__(self):
-        return int(self.item())
-
-    def __float__(self):
-        return float(self.item())
+    __bool__ = lambda self: bool(self.item())
+    __int__ = lambda self: int(self.item())
+    __float__ = lambda self: float(self.item())
 
     def __format__(self, spec):
         return format(self.item(), spec) if spec else str(self)
 
     def __repr__(self):
         a = self.array
-        whole = a.dtype.kind == "f" and np.all(np.isfinite(a) & (a == np.round(a)))
-        text = np.array2string(
-            a, precision=4, separator=", ", prefix="tensor(", threshold=1000,
-            floatmode="maxprec_equal" if whole else "fixed",
-        )  # fmt: skip
+        whole = np.all((a == np.round(a)) | ~np.isfinite(a))
+        mode = "maxprec_equal" if whole else "fixed"
+        text = np.array2string(a, None, 4, separator=", ", prefix="tensor(", floatmode=mode)
         if a.dtype not in (float32, int64, np.bool_):
             text += f", dtype={a.dtype}"
         if self.vjp is not None:
@@ -224,17 +202,9 @@ class Tensor:
         self.array[...] = 0
         return self
 
-    def requires_grad_(self, requires_grad=True):
-        """Set `requires_grad` in place and return the Tensor."""
-        self.requires_grad = requires_grad
-        return self
-
     def _refuse_in_place(self):
         if self._requires_grad and is_grad_enabled():
-            raise RuntimeError(
-                "a Tensor that requires grad cannot be changed in place: the graph needs its "
-                "value. Do it under no_grad(), on .data, or make a new Tensor (x = x + 1)"
-            )
+            raise RuntimeError("a Tensor that requires grad changes in place only under no_grad()")
 
     def backward(self, gradient=None):
         """Add the gradient of this Tensor to the `grad` of every leaf it depends on.
@@ -259,50 +229,37 @@ class Tensor:
             raise RuntimeError("backward() found no graph: this Tensor does not require grad")
         if gradient is None:
             if self.array.size != 1:
-                raise RuntimeError(
-                    f"backward() without a gradient needs a scalar, got shape {self.shape}; "
-                    "reduce it first, say with sum(), or pass gradient="
-                )
+                raise RuntimeError(f"backward(): shape {self.shape} is no scalar; give gradient=")
             gradient = np.ones_like(self.array)
-        gradient = as_array(gradient)
+        gradient = as_array(gradient, self.dtype)
         if gradient.shape != self.shape:
             raise RuntimeError(f"gradient has shape {gradient.shape}, the Tensor {self.shape}")
 
-        waiting = {self: gradient.astype(self.dtype, copy=False)}
-        for node in _newest_first(self):
+        waiting, queue = {self: gradient}, [(-self.created, self)]
+        while queue:
+            # Consumers are younger than what they consume: of all nodes that wait, the
+            # youngest has no consumer left, so its gradient is complete.
+            node = heapq.heappop(queue)[1]
+            if node.is_leaf:
+                continue
             grads = node.vjp(waiting.pop(node))
             for parent, grad in zip(node.parents, grads, strict=True):
                 if not parent._requires_grad or grad is None:
                     continue
                 if grad.shape != parent.shape:
-                    raise RuntimeError(
-                        f"{node.vjp.__qualname__} returned a gradient of shape {grad.shape} "
-                        f"for an input of shape {parent.shape}"
-                    )
-                # a new sum, never +=: other nodes may hold the arrays that meet here
-                waiting[parent] = waiting[parent] + grad if parent in waiting else grad
+                    shapes = f"{grad.shape} for an input of shape {parent.shape}"
+                    raise RuntimeError(f"{node.vjp.__qualname__} returned a gradient of {shapes}")
+                if parent in waiting:  # a new sum, never +=: other nodes may hold these arrays
+                    waiting[parent] = waiting[parent] + grad
+                else:
+                    waiting[parent] = grad
+                    heapq.heappush(queue, (-parent.created, parent))
 
         for leaf, grad in waiting.items():
             if leaf.grad is None:
                 leaf.grad = Tensor(np.array(grad, dtype=leaf.dtype, order="C"))  # its own copy
             else:
                 leaf.grad.array += grad
-
-
-def _newest_first(root):
-    """The recorded nodes that `root` depends on, itself included, youngest first.
-
-    As every node is younger than its inputs, no node comes before one of its consumers:
-    the order of creation is a topological order.
-    """
-    found, stack = {root}, [root]
-    while stack:
-        for parent in stack.pop().parents:
-            if parent.vjp is not None and parent not in found:
-                found.add(parent)
-                stack.append(parent)
-    found = [node for node in found if node.vjp is not None]
-    return sorted(found, key=operator.attrgetter("created"), reverse=True)
 
 
 def record(array, parents, vjp):
