@@ -1,8 +1,8 @@
 """Train a multi-layer perceptron on handwritten digits by mini-batch gradient descent.
 
-    python examples/train_mlp.py                    MNIST if it can be had, else the digits
-    python examples/train_mlp.py --hidden           softmax regression: no hidden layer
-    python examples/train_mlp.py --help             all settings
+python examples/train_mlp.py                    MNIST if it can be had, else the digits
+python examples/train_mlp.py --hidden           softmax regression: no hidden layer
+python examples/train_mlp.py --help             all settings
 """
 
 import argparse
@@ -34,16 +34,32 @@ def parse_arguments():
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("--data", choices=["auto", "mnist", "digits"], default="auto",
-                        help="MNIST is looked for in $MINIGRAD_DATA, or else in data/")
-    parser.add_argument("--hidden", type=positive(int), nargs="*", default=[200, 100, 50],
-                        metavar="UNITS", help="the sizes of the hidden layers")
-    parser.add_argument("--epochs", type=positive(int), help=f"rounds over the data (default: {EPOCHS})")
+    parser.add_argument(
+        "--data",
+        choices=["auto", "mnist", "digits"],
+        default="auto",
+        help="MNIST is looked for in $MINIGRAD_DATA, or else in data/",
+    )
+    parser.add_argument(
+        "--hidden",
+        type=positive(int),
+        nargs="*",
+        default=[200, 100, 50],
+        metavar="UNITS",
+        help="the sizes of the hidden layers",
+    )
+    parser.add_argument(
+        "--epochs", type=positive(int), help=f"rounds over the data (default: {EPOCHS})"
+    )
     parser.add_argument("--batch-size", type=positive(int), default=64, help="examples per step")
-    parser.add_argument("--lr", type=positive(float), default=0.1, help="the learning rate")
+    parser.add_argument("--lr", type=positive(float), default=0.05, help="the learning rate")
     parser.add_argument("--seed", type=int, default=0, help="of weights, split and batches")
-    parser.add_argument("--out", type=Path, default=Path("figures"), help="the folder for the picture")
-    parser.add_argument("--save", type=Path, metavar="MODEL.npz", help="where to save the parameters")
+    parser.add_argument(
+        "--out", type=Path, default=Path("figures"), help="the folder for the picture"
+    )
+    parser.add_argument(
+        "--save", type=Path, metavar="MODEL.npz", help="where to save the parameters"
+    )
     return parser.parse_args()  # fmt: skip
 
 
@@ -64,7 +80,11 @@ def evaluate(model, inputs, targets):
     """Loss, accuracy and the predicted classes."""
     log_probs = model(inputs)
     predictions = log_probs.argmax(1)
-    return F.nll_loss(log_probs, targets).item(), (predictions == targets).float().mean().item(), predictions
+    return (
+        F.nll_loss(log_probs, targets).item(),
+        (predictions == targets).float().mean().item(),
+        predictions,
+    )
 
 
 def train(model, train_data, valid_data, args):
@@ -116,6 +136,12 @@ def report_confusions(targets, predictions):
 
 def main():
     args = parse_arguments()
+    try:  # now rather than after the training
+        args.out.mkdir(parents=True, exist_ok=True)
+        if args.save:
+            args.save.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SystemExit(f"error: {error}")
     mg.manual_seed(args.seed)
     (train_set, test_set), name = load(args.data)
     args.epochs = args.epochs or EPOCHS[name]
@@ -138,10 +164,11 @@ def main():
     print(f"Test accuracy: {accuracy:.2%} after {epochs} epochs in {seconds:.1f} s")
     report_confusions(test_set.targets, predictions)
     if epochs:
-        args.out.mkdir(parents=True, exist_ok=True)
         picture = args.out / "train_mlp.png"
         layers = "-".join(map(str, [784, *args.hidden, 10]))
-        plot.training_curves(history, picture, f"{title}: MLP {layers}, test accuracy {accuracy:.2%}")
+        plot.training_curves(
+            history, picture, f"{title}: MLP {layers}, test accuracy {accuracy:.2%}"
+        )
         print(f"Curves: {picture}")
     if args.save:
         with open(args.save, "wb") as file:
