@@ -1,0 +1,291 @@
+"""Layers, models, losses and gradient descent, as a user of PyTorch would write them."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn as torch_nn
+
+import minigrad as mg
+from minigrad import functional as F
+from minigrad import nn, optim
+
+
+def torch_mlp(hidden_dims, use_bias=True):
+    dims = [784, *hidden_dims, 10]
+    layers = []
+    for before, after in zip(dims, dims[1:]):
+        layers += [torch_nn.Linear(before, after, bias=use_bias), torch_nn.ReLU()]
+    return torch_nn.Sequential(*layers[:-1])
+
+
+class Holder(torch_nn.Module):
+    def __init__(self, main):
+        super().__init__()
+        self.main = main
+
+
+@pytest.mark.parametrize("hidden_dims", [[], [30], [200, 100, 50]])
+@pytest.mark.parametrize("use_bias", [True, False])
+def test_mlp_looks_like_pytorchs(hidden_dims, use_bias):
+    ours, theirs = (
+        nn.MLP(hidden_dims=hidden_dims, use_bias=use_bias),
+        Holder(torch_mlp(hidden_dims, use_bias)),
+    )
+    assert repr(ours) == repr(theirs).replace("Holder", "MLP")
+    assert [(n, p.shape) for n, p in ours.named_parameters()] == [
+        (n, tuple(p.shape)) for n, p in theirs.named_parameters()
+    ]
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    assert len(list(ours.parameters())) == len(list(theirs.parameters()))
+
+
+def test_linear_is_initialised_as_in_pytorch():
+    mg.manual_seed(0)
+    layer = nn.Linear(400, 300)
+    for parameter in (layer.weight, layer.bias):
+        values = parameter.detach().numpy()
+        assert parameter.requires_grad and parameter.dtype == np.float32
+        assert np.abs(values).max() <= 1 / 20 and np.abs(values).max() > 0.9 / 20
+        assert abs(values.std() - 1 / 20 / 3**0.5) < 0.005 and abs(values.mean()) < 0.005
+
+
+def test_repr_of_a_parameter():
+    parameter = nn.Parameter(mg.tensor([1.0]))
+    assert repr(parameter) == "Parameter containing:\ntensor([1.], requires_grad=True)"
+    assert "tensor([2.], grad_fn=<mul>)" == repr(parameter * 2)
+
+
+def test_mlp_gives_log_probabilities_of_images_of_any_shape():
+    model = nn.MLP(hidden_dims=[20])
+    out = model(mg.randn(5, 1, 28, 28))
+    assert out.shape == (5, 10)
+    np.testing.assert_allclose(out.exp().sum(1).detach().numpy(), np.ones(5), rtol=1e-6)
+
+
+def test_deepcopy_of_a_model_is_independent():
+    model = nn.MLP(hidden_dims=[5])
+    twin = copy.deepcopy(model)
+    x = mg.randn(2, 784)
+    before = model(x).tolist()
+    optim.gradient_update(twin(x).mean(), twin.parameters(), lr=1.0)
+    assert model(x).tolist() == before and twin(x).tolist() != before
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_shared_parameters_come_once():
+    layer = nn.Linear(3, 3)
+    model = nn.Sequential(layer, nn.ReLU(), layer)
+    assert [name for name, _ in model.named_parameters()] == ["0.weight", "0.bias"]
+    assert len(model) == 3 and model[2] is layer
+
+
+def test_state_dict_goes_through_a_file(tmp_path):
+    model, other = nn.MLP(hidden_dims=[5]), nn.MLP(hidden_dims=[5])
+    np.savez(tmp_path / "model.npz", **model.state_dict())
+    with np.load(tmp_path / "model.npz") as file:
+        other.load_state_dict(file)
+    x = mg.randn(2, 784)
+    assert other(x).tolist() == model(x).tolist()
+    model.state_dict()["main.0.bias"].zero_()  # shares memory, as in PyTorch
+    assert model.main[0].bias.tolist() == [0] * 5 and other.main[0].bias.tolist() != [0] * 5
+
+
+def test_load_state_dict_lists_all_that_is_wrong_and_changes_nothing():
+    model = nn.MLP(hidden_dims=[5])
+    state = {name: mg.zeros_like(value) for name, value in model.state_dict().items()}
+    del state["main.0.weight"]
+    state["main.2.bias"] = mg.zeros(3)
+    state["extra"] = mg.zeros(1)
+    before = copy.deepcopy(model).state_dict()
+    with pytest.raises(RuntimeError) as error:
+        model.load_state_dict(state)
+    for part in (
+        "missing: main.0.weight",
+        "unexpected: extra",
+        "main.2.bias: got (3,), wanted (10,)",
+    ):
+        assert part in str(error.value)
+    for name, value in model.state_dict().items():
+        assert value.tolist() == before[name].tolist()
+
+
+def test_module_mistakes():
+    with pytest.raises(ValueError, match="out_features must be a positive integer, got 0"):
+        nn.MLP(hidden_dims=[10, 0])
+    with pytest.raises(ValueError, match="in_features must be a positive integer, got 2.5"):
+        nn.Linear(2.5, 3)
+    with pytest.raises(TypeError, match="item 1 is no Module but function"):
+        nn.Sequential(nn.ReLU(), F.relu)
+    with pytest.raises(NotImplementedError, match="needs a method forward"):
+        nn.Module()(1)
+
+
+# A user's own model and loop, as written for PyTorch
+
+
+def test_a_model_and_loop_written_for_pytorch():
+    class Classifier(nn.Module):
+        def __init__(self, in_dim, out_dim, hidden_dims):
+            super().__init__()
+            self.in_dim = in_dim
+            layers = []
+            for hidden_dim in hidden_dims:
+                layers.append(nn.Linear(in_dim, hidden_dim))
+                layers.append(nn.ReLU())
+                in_dim = hidden_dim
+            layers.append(nn.Linear(in_dim, out_dim))
+            self.main = nn.Sequential(*layers)
+
+        def forward(self, x):
+            x = x.view(-1, self.in_dim)
+            x = self.main(x)
+            return F.log_softmax(x, dim=1)
+
+    mg.manual_seed(0)
+    model = Classifier(16, 3, [20])
+    inputs = mg.randn(60, 4, 4)
+    targets = inputs.view(60, 16)[:, :3].argmax(1)
+    losses = []
+    for _ in range(100):
+        loss = F.nll_loss(model(inputs), targets)
+        for par in model.parameters():
+            if par.grad is not None:
+                par.grad.data.zero_()
+        loss.backward()
+        with mg.no_grad():
+            for par in model.parameters():
+                par.data -= 0.5 * par.grad.data
+        losses.append(loss.item())
+    assert losses[-1] < 0.2 * losses[0]
+    accuracy = (model(inputs).argmax(1) == targets).float().mean().item()
+    assert accuracy > 0.95
+
+
+# Mistakes at the functions
+
+
+@pytest.mark.parametrize(
+    "mistake, error, message",
+    [
+        (lambda: F.linear(mg.ones(2, 3), mg.ones(4, 5)), RuntimeError, r"\(2, 3\).*\(4, 5\)"),
+        (
+            lambda: F.linear(mg.ones(2, 3), mg.ones(4, 3), mg.ones(3)),
+            RuntimeError,
+            r"bias of shape \(4,\), got \(3,\)",
+        ),
+        (lambda: F.linear(mg.ones(2, 3), mg.ones(4, 3).double()), RuntimeError, "weight float64"),
+        (lambda: F.linear(mg.ones(2, 3).long(), mg.ones(4, 3)), RuntimeError, "input.*int64"),
+        (lambda: F.relu(np.ones(3)), TypeError, "input must be a Tensor, got ndarray"),
+        (lambda: F.log_softmax(mg.ones(2, 3), dim=2), IndexError, "dim 2 does not exist"),
+        (
+            lambda: F.nll_loss(mg.ones(2, 3), [0.0, 1.0]),
+            RuntimeError,
+            "must be integers, got float32",
+        ),
+        (lambda: F.nll_loss(mg.ones(2, 3), [0, 3]), IndexError, r"targets\[1\] is 3.*0 to 2"),
+        (lambda: F.nll_loss(mg.ones(2, 3), [-1, 0]), IndexError, r"targets\[0\] is -1"),
+        (lambda: F.nll_loss(mg.ones(2, 3), [0]), ValueError, r"\(2, 3\).*\(1,\)"),
+        (lambda: F.nll_loss(mg.ones(0, 3), mg.zeros(0).long()), ValueError, "empty batch"),
+        (lambda: F.nll_loss(mg.ones(2, 3), [0, 1], "avg"), ValueError, "'avg'"),
+    ],
+)
+def test_mistakes_are_explained(mistake, error, message):
+    with pytest.raises(error, match=message):
+        mistake()
+
+
+# Gradient descent
+
+
+def test_zero_grad_is_in_place():
+    model = nn.Linear(3, 2)
+    optim.zero_grad(model.parameters())
+    assert model.weight.grad is None
+    model(mg.ones(1, 3)).sum().backward()
+    grad = model.weight.grad
+    optim.zero_grad(model.parameters())
+    assert model.weight.grad is grad and grad.tolist() == [[0] * 3] * 2
+
+
+def test_gradient_update_takes_one_step():
+    w, start = mg.tensor(3.0, requires_grad=True), 3.0
+    for _ in range(3):
+        optim.gradient_update(w * w, [w], lr=0.1)
+        start -= 0.1 * 2 * start
+    assert w.item() == pytest.approx(start) and w.is_leaf and w.requires_grad
+
+
+def test_gradient_update_moves_parameters_that_are_views():
+    base = mg.ones(3, 2)
+    w = base.T
+    w.requires_grad = True
+    optim.gradient_update((w * w).sum(), [w], lr=0.25)
+    assert base.tolist() == [[0.5] * 2] * 3
+
+
+@pytest.mark.parametrize("lr", [-0.1, float("nan"), float("inf")])
+def test_gradient_update_refuses_a_bad_learning_rate(lr):
+    w = mg.tensor(3.0, requires_grad=True)
+    with pytest.raises(ValueError, match="lr must be"):
+        optim.gradient_update(w * w, [w], lr=lr)
+    assert w.item() == 3 and w.grad is None
+
+
+def test_gradient_update_refuses_a_parameter_without_gradient():
+    w, unused = mg.ones(2, requires_grad=True), mg.ones(3, requires_grad=True)
+    with pytest.raises(RuntimeError, match=r"params\[1\] of shape \(3,\) has no gradient"):
+        optim.gradient_update((w * w).sum(), [w, unused], lr=0.1)
+    assert w.tolist() == [1, 1]
+    with pytest.raises(TypeError, match="got one Tensor"):
+        optim.zero_grad(w)
+
+
+# Whole trainings beside PyTorch
+
+
+def train_both(hidden_dims, use_bias, dtype, steps, lr=0.1):
+    """The largest difference between our parameters and PyTorch's after the same steps."""
+    rng = np.random.default_rng(0)
+    mg.manual_seed(0)
+    ours, theirs = (
+        nn.MLP(hidden_dims=hidden_dims, use_bias=use_bias),
+        torch_mlp(hidden_dims, use_bias),
+    )
+    if dtype == "float64":
+        theirs.double()
+        for par in ours.parameters():
+            par.data = par.data.double()
+    theirs.load_state_dict(
+        {
+            name.removeprefix("main."): torch.tensor(v.numpy())
+            for name, v in ours.state_dict().items()
+        }
+    )
+    for _ in range(steps):
+        x = rng.normal(size=(50, 784)).astype(dtype)
+        y = np.abs(x[:, :10]).argmax(1)
+        loss = F.nll_loss(ours(mg.from_numpy(x)), y)
+        optim.gradient_update(loss, ours.parameters(), lr)
+        expected = torch_nn.functional.cross_entropy(
+            theirs(torch.from_numpy(x)), torch.from_numpy(y)
+        )
+        theirs.zero_grad()
+        expected.backward()
+        with torch.no_grad():
+            for par in theirs.parameters():
+                par -= lr * par.grad
+    loss_difference = abs(loss.item() - expected.item())
+    return loss_difference, max(
+        np.abs(p.numpy() - q.detach().numpy()).max()
+        for p, q in zip(ours.state_dict().values(), theirs.parameters())
+    )
+
+
+@pytest.mark.parametrize("use_bias", [True, False])
+@pytest.mark.parametrize("hidden_dims", [[], [30], [100, 100]])
+@pytest.mark.parametrize("dtype, tolerance", [("float64", 1e-12), ("float32", 1e-5)])
+def test_hundred_steps_stay_with_pytorch(hidden_dims, use_bias, dtype, tolerance):
+    loss_difference, parameter_difference = train_both(hidden_dims, use_bias, dtype, steps=100)
+    assert loss_difference < tolerance and parameter_difference < tolerance

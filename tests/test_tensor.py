@@ -1,0 +1,470 @@
+"""The engine: the sweep, accumulation, the life of a graph, and what a Tensor can do."""
+
+import copy
+import gc
+import io
+import pickle
+import threading
+import weakref
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+
+import minigrad as mg
+
+
+def leaf(*values, dtype=None):
+    return mg.tensor(list(values), dtype=dtype, requires_grad=True)
+
+
+# The sweep
+
+
+def test_gradients_add_up_until_zeroed():
+    x = mg.tensor(3.0, requires_grad=True)
+    y = x * x
+    y.backward()
+    assert x.grad.item() == 6
+    y.backward()
+    assert x.grad.item() == 12
+    kept = x.grad
+    x.grad.zero_()
+    (2 * x).backward()
+    assert x.grad is kept and x.grad.item() == 2
+
+
+def test_a_value_used_many_times():
+    x = leaf(1.0, 2.0)
+    a = x * 3  # a diamond, and a long and a short way to the same node
+    b = a + a
+    c = b * a
+    (c + a + c).sum().backward()
+    a_value = np.array([3.0, 6.0])
+    np.testing.assert_allclose(x.grad.numpy(), 3 * (2 * 4 * a_value + 1))
+
+
+def test_nodes_run_after_all_their_consumers():
+    order = []
+
+    def spy(name, *parents):
+        def vjp(grad):
+            order.append(name)
+            return tuple(grad for _ in parents)
+
+        return mg.record(sum(p.array for p in parents), parents, vjp)
+
+    x = mg.tensor(1.0, requires_grad=True)
+    a = spy("a", x)
+    b = spy("b", a)
+    late = spy("late", a)
+    spy("end", late, b, a).backward()
+    assert order[0] == "end" and order[-1] == "a" and sorted(order) == ["a", "b", "end", "late"]
+    assert x.grad.item() == 3
+
+
+def test_leaves_own_their_gradients():
+    a, b, given = leaf(1.0, 2.0), leaf(3.0, 4.0), np.array([1.0, 1.0], dtype="f4")
+    (a + b).backward(given)  # add hands the very array it was given to both
+    for one, other in ((a, b), (b, a)):
+        one.grad.zero_()
+        np.testing.assert_array_equal(given, [1, 1])
+        assert not np.shares_memory(one.grad.numpy(), other.grad.numpy())
+    np.testing.assert_array_equal(a.grad.numpy(), [0, 0])
+
+
+def test_a_shared_gradient_is_not_written_to():
+    x = leaf(1.0, 2.0)
+    y = x.view(2)  # hands on a view of the gradient it was given ...
+    (y + y.clone() + x).sum().backward()  # ... and three contributions meet at x
+    np.testing.assert_array_equal(x.grad.numpy(), [3, 3])
+
+
+def test_only_what_requires_grad_gets_a_gradient():
+    x, frozen = leaf(1.0, 2.0), mg.ones(2)
+    y = x * frozen
+    y.sum().backward()
+    assert x.grad is not None and frozen.grad is None and y.grad is None
+    assert (frozen * 2).requires_grad is False and (frozen * 2).parents == ()
+
+
+def test_gradient_argument():
+    x = leaf(1.0, 2.0)
+    (x * 2).backward(mg.tensor([1.0, 10.0]))
+    np.testing.assert_array_equal(x.grad.numpy(), [2, 20])
+    assert x.grad.dtype == np.float32
+
+
+def test_a_vjp_that_does_not_fit_is_named():
+    x, y = leaf(1.0, 2.0), leaf(1.0)
+
+    def broken(grad):
+        return grad, grad
+
+    out = mg.record(x.array + y.array, (x, y), broken)
+    with pytest.raises(RuntimeError, match=r"broken returned .*\(2,\) for .*\(1,\)"):
+        out.sum().backward()
+    assert x.grad is None and y.grad is None
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: mg.ones(2).sum(), "found no graph"),
+        (lambda: leaf(1.0, 2.0) * 2, r"shape \(2,\) is no scalar; give gradient="),
+    ],
+)
+def test_backward_refuses(make, message):
+    with pytest.raises(RuntimeError, match=message):
+        make().backward()
+
+
+def test_backward_refuses_a_gradient_of_another_shape():
+    x = leaf(1.0, 2.0)
+    with pytest.raises(RuntimeError, match=r"gradient has shape \(3,\), the Tensor \(2,\)"):
+        (x * 2).backward(np.ones(3))
+    assert x.grad is None
+
+
+def test_deep_chain():
+    x = mg.tensor(1.0, requires_grad=True)
+    y = x
+    for _ in range(100_000):
+        y = y + 1
+    y.backward()
+    assert x.grad.item() == 1
+    del y
+
+
+def test_graph_is_freed_by_reference_counting():
+    x = mg.randn(3, 3, requires_grad=True)
+
+    def step():
+        h = x @ x
+        h = (h.exp().log() + h.T).tanh() / h.relu().sum() - x**2
+        h = h[[0, 1, 1]].transpose(0, 1).reshape(-1).log_softmax(0).max(0, keepdim=True).values
+        loss = h.mean()
+        loss.backward()
+        return weakref.ref(h)
+
+    step()  # compiles
+    gc.collect()
+    gc.disable()
+    try:
+        assert step()() is None
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
+
+
+# no_grad
+
+
+def test_no_grad_as_context_and_decorator():
+    x = leaf(1.0)
+    with mg.no_grad():
+        assert not (x * 2).requires_grad
+        with mg.no_grad():
+            pass
+        assert not mg.is_grad_enabled()
+    assert (x * 2).requires_grad
+
+    @mg.no_grad()
+    def double(x, again):
+        return double(x, False) if again else x * 2
+
+    assert not double(x, True).requires_grad
+    with pytest.raises(ZeroDivisionError), mg.no_grad():
+        1 / 0
+    assert mg.is_grad_enabled()
+
+
+def test_no_grad_is_per_thread():
+    seen = []
+    with mg.no_grad():
+        thread = threading.Thread(target=lambda: seen.append(mg.is_grad_enabled()))
+        thread.start()
+        thread.join()
+    assert seen == [True]
+
+
+# Changes in place
+
+
+def test_in_place_on_a_leaf():
+    x = leaf(1.0, 2.0)
+    array = x.array
+    with pytest.raises(RuntimeError, match="in place"):
+        x += 1
+    with pytest.raises(RuntimeError, match="in place"):
+        x[0] = 1
+    with pytest.raises(RuntimeError, match="in place"):
+        x.zero_()
+    np.testing.assert_array_equal(array, [1, 2])
+    x.data += 1
+    with mg.no_grad():
+        x *= 2
+        x -= np.array([1.0, 1.0])
+        x /= 3
+        x[1] = 7
+    assert x.array is array and x.requires_grad and x.is_leaf
+    np.testing.assert_array_equal(array, [1, 7])
+
+
+def test_in_place_on_a_result_is_recorded():
+    x = leaf(1.0, 2.0)
+    total = mg.zeros(2)
+    for _ in range(3):
+        total += x * x
+    total *= 2
+    total.sum().backward()
+    np.testing.assert_array_equal(x.grad.numpy(), [12, 24])
+
+
+def test_in_place_errors_change_nothing():
+    x = mg.tensor([1, 2])
+    with pytest.raises(RuntimeError, match="in-place divide"):
+        x /= 2
+    with pytest.raises(RuntimeError, match="in-place add"):
+        x += np.ones((3, 2), dtype=int)
+    assert x.tolist() == [1, 2]
+
+
+def test_item_assignment():
+    x = mg.zeros(2, 3)
+    x[0] = 1
+    x[:, 1] = mg.tensor([5.0, 6.0])
+    x[mg.tensor([1]), [2]] = 9
+    x[0] += 1
+    assert x.tolist() == [[2, 6, 2], [0, 6, 9]]
+    with pytest.raises(RuntimeError, match="detach"):
+        x[0] = leaf(1.0, 2.0, 3.0)
+
+
+def test_requires_grad_can_be_switched_on_leaves_only():
+    x = leaf(1.0)
+    x.requires_grad = False
+    assert not (x * 2).requires_grad
+    x.requires_grad = True
+    assert (x * 2).requires_grad
+    with pytest.raises(RuntimeError, match="leaves only"):
+        (x * 2).requires_grad = False
+    with pytest.raises(RuntimeError, match="int64"):
+        mg.tensor([1, 2], requires_grad=True)
+
+
+# Making Tensors
+
+
+@pytest.mark.parametrize(
+    "data",
+    [1, 1.5, True, [1, 2], [1.0, 2], [], [[True]], np.float64(2), np.ones(2), np.ones(2, "u1")],
+    ids=repr,
+)
+def test_tensor_has_the_dtype_of_pytorch(data):
+    ours, theirs = mg.tensor(data), torch.tensor(data)
+    assert str(ours.dtype) == str(theirs.dtype).removeprefix("torch.")
+    assert ours.tolist() == theirs.tolist() and ours.shape == tuple(theirs.shape)
+
+
+def test_tensor_copies_and_from_numpy_shares():
+    array = np.ones(2)
+    assert not np.shares_memory(mg.tensor(array).numpy(), array)
+    assert mg.from_numpy(array).numpy() is array
+    with pytest.raises(TypeError, match="list"):
+        mg.from_numpy([1, 2])
+
+
+@pytest.mark.parametrize(
+    "data, error",
+    [("abc", TypeError), ([[1, 2], [3]], ValueError), (object(), TypeError), (1j, TypeError)],
+)
+def test_tensor_refuses_what_is_no_number(data, error):
+    with pytest.raises(error, match="data must be"):
+        mg.tensor(data)
+
+
+def test_constructors():
+    x = mg.zeros(2, 3, dtype=mg.float64, requires_grad=True)
+    assert x.shape == (2, 3) and x.dtype == np.float64 and x.requires_grad
+    assert mg.ones((2, 3)).tolist() == [[1.0] * 3] * 2
+    assert mg.zeros(()).shape == ()
+    for make in (mg.zeros_like, mg.ones_like, mg.randn_like):
+        assert make(x).shape == x.shape and make(x).dtype == x.dtype
+        assert not make(x).requires_grad
+
+
+def test_manual_seed_repeats_the_draws():
+    mg.manual_seed(3)
+    first = mg.randn(2, 3)
+    mg.manual_seed(3)
+    assert (mg.randn((2, 3)) == first).numpy().all()
+    assert not (mg.randn(2, 3) == first).numpy().any()
+    assert (
+        abs(mg.randn(10_000).numpy().mean()) < 0.05
+        and abs(mg.randn(10_000).numpy().std() - 1) < 0.05
+    )
+
+
+# dtypes of results
+
+
+OPERANDS = {
+    "int number": lambda lib: 2,
+    "float number": lambda lib: 2.5,
+    "bool": lambda lib: lib.tensor([True]),
+    "int": lambda lib: lib.tensor([2]),
+    "uint8": lambda lib: lib.tensor(np.array([2], "u1")),
+    "int 0-d": lambda lib: lib.tensor(2),
+    "float": lambda lib: lib.tensor([2.5]),
+    "float 0-d": lambda lib: lib.tensor(2.5),
+    "double": lambda lib: lib.tensor(np.array([2.5])),
+    "double 0-d": lambda lib: lib.tensor(np.array(2.5)),
+}
+
+
+@pytest.mark.parametrize("a", OPERANDS)
+@pytest.mark.parametrize("b", OPERANDS)
+def test_promotion_as_in_pytorch(a, b):
+    if "number" in a and "number" in b:
+        return
+    for operation in ("__mul__", "__truediv__", "__lt__"):
+        results = []
+        for lib in (mg, torch):
+            x, y = OPERANDS[a](lib), OPERANDS[b](lib)
+            if "number" in a:
+                x, y = y, x
+            results.append(getattr(x, operation)(y))
+        ours, theirs = results
+        assert str(ours.dtype) == str(theirs.dtype).removeprefix("torch.")
+        np.testing.assert_allclose(ours.numpy(), theirs.numpy(), rtol=1e-6)
+
+
+def test_numpy_scalars_and_python_numbers_widen_nothing():
+    x = leaf(1.0)
+    for number in (0.1, np.float64(0.1), np.float32(0.1)):
+        assert (x * number).dtype == np.float32
+    exact = mg.ones(1, dtype=mg.float64) * 0.1
+    assert exact.item() == 0.1
+
+
+def test_reductions_of_integers():
+    x = mg.tensor(np.array([200, 100], dtype="u1"))
+    assert x.sum().item() == 300 and x.sum().dtype == np.int64
+    assert (x > 150).sum().item() == 1 and (x > 150).float().mean().item() == 0.5
+    assert x.max().item() == 200 and x.argmax().item() == 0
+    with pytest.raises(RuntimeError, match=r"mean\(\) needs floating-point numbers, got uint8"):
+        x.mean()
+
+
+# NumPy, Python and matplotlib
+
+
+def test_numpy_interplay():
+    x, array = mg.tensor([1.0, 2.0], dtype=mg.float64), np.array([3.0, 4.0])
+    for out in (x * array, array * x, array + x - array, array / x, array @ x, array > x):
+        assert isinstance(out, mg.Tensor)
+    assert (array - x).tolist() == [2, 2] and (array**x).tolist() == [3, 16]
+    assert np.asarray(x) is not x and np.asarray(x).tolist() == [1, 2]
+    assert np.shares_memory(np.asarray(x), x.numpy())
+    assert np.asarray(x, dtype="f4").dtype == np.float32
+
+
+def test_numpy_refuses_to_lose_a_gradient():
+    x = leaf(1.0)
+    for use in (lambda: x.numpy(), lambda: np.asarray(x), lambda: np.exp(x)):
+        with pytest.raises(RuntimeError, match=r"detach\(\).numpy\(\)"):
+            use()
+    assert np.shares_memory(x.detach().numpy(), x.array)
+
+
+def test_matplotlib_takes_a_tensor():
+    axes = Figure().subplots()
+    (line,) = axes.plot(mg.tensor([0.0, 1.0]), mg.tensor([2.0, 3.0]))
+    axes.imshow(mg.zeros(3, 3))
+    assert line.get_xydata().tolist() == [[0, 2], [1, 3]]
+
+
+def test_python_protocols():
+    x = mg.tensor([[1.0, 2.0], [3.0, 4.0]])
+    assert len(x) == 2 and [row.tolist() for row in x] == [[1, 2], [3, 4]]
+    assert x.size() == (2, 2) and x.size(0) == 2 and x.numel() == 4 and x.ndim == 2
+    one = mg.tensor(2.5)
+    assert float(one) == 2.5 and int(one) == 2 and bool(one) and f"{one:.2f}" == "2.50"
+    assert (one == None) is False and (x != x).sum().item() == 0
+    assert {one: 1}[one] == 1
+    for use in (lambda: len(one), lambda: list(one)):
+        with pytest.raises(TypeError, match="0-d"):
+            use()
+    with pytest.raises(RuntimeError, match="exactly one element"):
+        bool(x)
+
+
+def test_deepcopy_and_pickle():
+    x = leaf(1.0, 2.0)
+    (x * 2).sum().backward()
+    for twin in (copy.deepcopy(x), pickle.load(io.BytesIO(pickle.dumps(x)))):
+        assert twin.tolist() == [1, 2] and twin.grad.tolist() == [2, 2] and twin.requires_grad
+        assert not np.shares_memory(twin.array, x.array)
+        assert not np.shares_memory(twin.grad.array, x.grad.array)
+    with pytest.raises(RuntimeError, match="only leaves"):
+        copy.deepcopy(x * 2)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [0.5, [1.0, 2.5], [1.0, 2.0], [[1, 2], [3, 4]], [True, False], [float("nan"), 1.0], [], np.ones(2),
+     np.arange(2000).reshape(20, 100), [1e-5, 1.0], [123456.0, 0.5]],
+    ids=str,
+)  # fmt: skip
+def test_repr_is_that_of_pytorch(data):
+    def spaceless(text):  # NumPy pads NaNs, bools and ellipses a little differently
+        return "".join(text.split()).replace("torch.", "")
+
+    assert spaceless(repr(mg.tensor(data))) == spaceless(repr(torch.tensor(data)))
+
+
+def test_repr_tells_how_a_tensor_was_made():
+    x = leaf(1.5)
+    assert repr(x) == "tensor([1.5000], requires_grad=True)"
+    assert repr(x * 2) == "tensor([3.], grad_fn=<mul>)"
+    assert str(x.detach()) == f"{x.detach()}" == "tensor([1.5000])"
+
+
+# Mistakes in shapes
+
+
+@pytest.mark.parametrize(
+    "mistake, error, message",
+    [
+        (
+            lambda x: x + mg.ones(4),
+            RuntimeError,
+            r"add cannot combine shapes \(2, 3\) and \(4,\)",
+        ),
+        (lambda x: x < mg.ones(4), RuntimeError, r"less cannot combine shapes \(2, 3\) and \(4,\)"),
+        (
+            lambda x: x @ mg.ones(4),
+            RuntimeError,
+            r"matmul cannot combine shapes \(2, 3\) and \(4, 1\)",
+        ),
+        (lambda x: x @ x.double().T, RuntimeError, "matmul needs one dtype, got float32 @ float64"),
+        (
+            lambda x: x.view(4, -1),
+            RuntimeError,
+            r"view .* shape \(2, 3\): cannot reshape array of size 6",
+        ),
+        (lambda x: x.sum(2), IndexError, "dim 2 does not exist in a Tensor of 2 dimensions"),
+        (lambda x: x.max(-3), IndexError, "dim -3 does not exist"),
+        (lambda x: x.argmax(5), IndexError, "dim 5 does not exist"),
+        (lambda x: x.transpose(0, 2), IndexError, "dim 2 does not exist"),
+        (lambda x: x[2], IndexError, "index 2 is out of bounds"),
+        (lambda x: x[:0].max(), RuntimeError, r"without elements \(shape \(0, 3\)\)"),
+        (lambda x: x + "one", TypeError, "data must be real numbers, got 'one'"),
+        (lambda x: x.item(), RuntimeError, r"exactly one element, got shape \(2, 3\)"),
+    ],
+)
+def test_mistakes_are_explained(mistake, error, message):
+    with pytest.raises(error, match=message):
+        mistake(mg.ones(2, 3))
