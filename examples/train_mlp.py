@@ -17,48 +17,70 @@ import minigrad as mg
 from minigrad import datasets, functional as F, nn, optim, plot
 
 EPOCHS = {"mnist": 15, "digits": 60}  # the digits are so few that they need more rounds
+LR = 0.05
 
 
-def positive(number):
+def number(kind, least):
+    """A parser for argparse of finite numbers from `least` on."""
+
     def parse(text):
-        value = number(text)
-        if not 0 < value < math.inf:
-            raise ValueError
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not least <= value < math.inf:
+            wanted = f"{kind.__name__} of at least {least:g}"
+            raise argparse.ArgumentTypeError(f"wanted a finite {wanted}, got {text!r}")
         return value
 
-    parse.__name__ = f"positive {number.__name__}"
     return parse
 
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    parser.add_argument(
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    option = parser.add_argument
+    count, positive, seed = number(int, 1), number(float, 1e-12), number(int, 0)
+    option(
         "--data",
         choices=["auto", "mnist", "digits"],
         default="auto",
-        help="MNIST is looked for in $MINIGRAD_DATA, or else in data/",
+        help="MNIST is looked for in $MINIGRAD_DATA, or else in data/ (default: %(default)s, "
+        "which is MNIST if it is there or can be downloaded, else scikit-learn's digits)",
     )
-    parser.add_argument(
+    option(
         "--hidden",
-        type=positive(int),
+        type=count,
         nargs="*",
         default=[200, 100, 50],
         metavar="UNITS",
-        help="the sizes of the hidden layers",
+        help="sizes of the hidden layers, separated by spaces (default: 200 100 50)",
     )
-    parser.add_argument(
-        "--epochs", type=positive(int), help=f"rounds over the data (default: {EPOCHS})"
+    option(
+        "--epochs",
+        type=count,
+        help=f"rounds over the data (default: {EPOCHS['mnist']} for MNIST, "
+        f"{EPOCHS['digits']} for the digits)",
     )
-    parser.add_argument("--batch-size", type=positive(int), default=64, help="examples per step")
-    parser.add_argument("--lr", type=positive(float), default=0.05, help="the learning rate")
-    parser.add_argument("--seed", type=int, default=0, help="of weights, split and batches")
-    parser.add_argument(
-        "--out", type=Path, default=Path("figures"), help="the folder for the picture"
+    option("--batch-size", type=count, default=64, help="examples per step (default: %(default)s)")
+    option("--lr", type=positive, default=LR, help="learning rate (default: %(default)s)")
+    option(
+        "--seed",
+        type=seed,
+        default=0,
+        help="of the weights, the validation split and the batches (default: %(default)s)",
     )
-    parser.add_argument(
-        "--save", type=Path, metavar="MODEL.npz", help="where to save the parameters"
+    option(
+        "--out",
+        type=Path,
+        default=Path("figures"),
+        metavar="FOLDER",
+        help="for the picture train_mlp.png (default: %(default)s)",
+    )
+    option(
+        "--save",
+        type=Path,
+        metavar="MODEL.npz",
+        help="where to save the parameters, for load_state_dict (default: nowhere)",
     )
     return parser.parse_args()  # fmt: skip
 
@@ -106,7 +128,7 @@ def train(model, train_data, valid_data, args):
                     if not math.isfinite(losses[-1]):
                         raise SystemExit(
                             f"error: the loss is {losses[-1]} at step {bar.n} (epoch {epoch}): "
-                            f"the steps are too large. Try --lr {args.lr / 10:g}"
+                            f"the steps are too large. Try --lr {min(args.lr / 10, LR):g}"
                         )
                 loss, accuracy, _ = evaluate(model, *valid_data)
                 history["train_loss"].append(sum(losses) / len(train_data[0]))
@@ -140,6 +162,8 @@ def main():
         args.out.mkdir(parents=True, exist_ok=True)
         if args.save:
             args.save.parent.mkdir(parents=True, exist_ok=True)
+            if args.save.is_dir():
+                raise IsADirectoryError(f"--save wants a file, but {args.save} is a folder")
     except OSError as error:
         raise SystemExit(f"error: {error}")
     mg.manual_seed(args.seed)
@@ -161,7 +185,7 @@ def main():
 
     _, accuracy, predictions = evaluate(model, test_set.data, test_set.targets)
     epochs = len(history["train_loss"])
-    print(f"Test accuracy: {accuracy:.2%} after {epochs} epochs in {seconds:.1f} s")
+    print(f"Test accuracy: {accuracy:.2%} after epoch {epochs}, {seconds:.1f} s of training")
     report_confusions(test_set.targets, predictions)
     if epochs:
         picture = args.out / "train_mlp.png"

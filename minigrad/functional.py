@@ -6,10 +6,10 @@ The mathematics stands in `kernels`, above each pair of kernels.
 import math
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_index
 
 from . import kernels
-from .ops import check_dims
-from .tensor import Tensor, as_array, record
+from .tensor import Tensor, as_array, float32, float64, record
 
 
 def _dense(array):
@@ -23,9 +23,9 @@ def _check_floating(function, **arguments):
     for name, x in arguments.items():
         if not isinstance(x, Tensor):
             raise TypeError(f"{function}: {name} must be a Tensor, got {type(x).__name__}")
-    dtypes = {name: str(x.dtype) for name, x in arguments.items()}
-    if set(dtypes.values()) not in ({"float32"}, {"float64"}):
-        got = ", ".join(f"{name} {dtype}" for name, dtype in dtypes.items())
+    dtypes = [x.dtype for x in arguments.values()]
+    if dtypes[0] not in (float32, float64) or len(set(dtypes)) > 1:
+        got = ", ".join(f"{name} {x.dtype}" for name, x in arguments.items())
         raise RuntimeError(f"{function}: wanted all float32 or all float64, got {got}; see to()")
 
 
@@ -47,8 +47,8 @@ def linear(input, weight, bias=None):
     RuntimeError
         If shapes or dtypes do not fit together.
     """
-    parents = (input, weight) if bias is None else (input, weight, bias)
-    _check_floating("linear", **dict(zip(("input", "weight", "bias"), parents)))
+    arguments = {"input": input, "weight": weight} | ({} if bias is None else {"bias": bias})
+    _check_floating("linear", **arguments)
     if input.ndim == 0 or weight.ndim != 2 or input.shape[-1] != weight.shape[1]:
         shapes = f"input {input.shape} and weight {weight.shape}"
         raise RuntimeError(f"linear: wanted shapes (..., D) and (H, D), got {shapes}")
@@ -61,8 +61,8 @@ def linear(input, weight, bias=None):
     kernels.linear_forward(x, w, None if bias is None else _dense(bias.array), out)
 
     def vjp(grad):
-        grad = _dense(grad.reshape(out.shape))
-        grads = [None] * len(parents)
+        grad = _dense(grad.reshape(x.shape[0], w.shape[0]))
+        grads = [None] * len(arguments)
         if input.requires_grad:
             grads[0] = np.empty_like(x)
             kernels.linear_backward_input(grad, w, grads[0])
@@ -71,11 +71,12 @@ def linear(input, weight, bias=None):
             grads[1] = np.empty_like(w)
             kernels.linear_backward_weight(grad, x, grads[1])
         if bias is not None and bias.requires_grad:
-            grads[2] = np.empty(w.shape[0], x.dtype)
-            kernels.linear_backward_bias(grad, grads[2])
+            grad_bias = np.empty(w.shape[0], np.float64)
+            kernels.linear_backward_bias(grad, grad_bias)
+            grads[2] = grad_bias.astype(x.dtype)
         return grads
 
-    return record(out.reshape(shape), parents, vjp)
+    return record(out.reshape(shape), tuple(arguments.values()), vjp)
 
 
 def relu(input):
@@ -112,7 +113,7 @@ def log_softmax(input, dim=-1):
         If `dim` does not exist.
     """
     _check_floating("log_softmax", input=input)
-    (dim,) = check_dims(dim, input.ndim)
+    dim = normalize_axis_index(dim, input.ndim, "dim")
     if dim != input.ndim - 1:  # the kernel works along rows
         return log_softmax(input.transpose(dim, -1), -1).transpose(dim, -1)
     shape = input.shape
@@ -161,7 +162,7 @@ def nll_loss(log_probs, targets, reduction="mean"):
         raise ValueError(f"nll_loss: reduction must be mean, sum or none, got {reduction!r}")
     if reduction == "mean" and len(targets) == 0:
         raise ValueError("nll_loss: the mean over an empty batch does not exist")
-    targets = _dense(targets.astype(np.int64, copy=False))
+    targets = targets.astype(np.int64, order="C")  # a copy: the VJP must not meet other targets
     losses = np.empty(len(targets), log_probs.dtype)
     bad = kernels.nll_loss_forward(_dense(log_probs.array), targets, losses)
     if bad >= 0:
@@ -176,7 +177,7 @@ def nll_loss(log_probs, targets, reduction="mean"):
         kernels.nll_loss_backward(grad, targets, grad_log_probs)
         return (grad_log_probs,)
 
-    reduced = {"mean": losses.mean, "sum": losses.sum, "none": losses.copy}[reduction]()
+    reduced = losses if reduction == "none" else getattr(losses, reduction)()
     return record(reduced, (log_probs,), vjp)
 
 

@@ -30,7 +30,8 @@ def kernel(function):
 #              ∂L/∂W[h, d] = Σ_n G[n, h] x[n, d]      that is   Gᵀ x
 #              ∂L/∂b[h]    = Σ_n G[n, h]
 #
-#   x (N, D)   W (H, D)   b (H,) or None   out, G (N, H)
+#   x (N, D)   W (H, D)   b (H,) or None   out, G (N, H)   ∂L/∂b (H,) always of float64:
+#   over many examples, a sum of float32 would lose digits
 
 
 @kernel
@@ -86,7 +87,9 @@ def relu_backward(grad, out, grad_x):
 #   forward    out[c] = log(exp(x[c]) / Σ_k exp(x[k])) = x[c] - m - log Σ_k exp(x[k] - m)
 #              for any m. The largest x is taken: no exponent is then above 0, nothing
 #              overflows, and the sum is at least 1, so its logarithm is safe.
-#   backward   ∂out[c]/∂x[k] = [c = k] - softmax(x)[k]     and     softmax(x) = exp(out)
+#   backward   out[c] = x[c] - log S with S = Σ_j exp(x[j]), and ∂(log S)/∂x[k] = exp(x[k]) / S,
+#              which is exp(out[k]), the softmax. With [c = k] for 1 if c = k, else 0,
+#              ∂out[c]/∂x[k] = [c = k] - exp(out[k])
 #              ∂L/∂x[k] = Σ_c G[c] ∂out[c]/∂x[k] = G[k] - exp(out[k]) Σ_c G[c]
 #
 #   x, out, G (N, C)

@@ -1,5 +1,7 @@
 """Layers and models: where the parameters live."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from . import functional as F
@@ -72,6 +74,8 @@ class Module:
             If names are missing or unexpected or a shape differs; all are listed, and the
             model is as it was.
         """
+        if not isinstance(state, Mapping):
+            raise TypeError(f"state must map names to Tensors, got {type(state).__name__}")
         parameters = dict(self.named_parameters())
         problems = [f"missing: {name}" for name in parameters if name not in state]
         problems += [f"unexpected: {name}" for name in state if name not in parameters]
@@ -110,8 +114,9 @@ class Linear(Module):
     ----------
     weight : Parameter, float32, shape (H, D)
     bias : Parameter, float32, shape (H,), or None
-        Both are drawn uniformly from ±1/√D, as PyTorch does: then the outputs of a layer
-        vary about as much as its inputs, whatever its size.
+        Both are drawn uniformly from ±1/√D, as PyTorch does. Such a weight has variance
+        1/(3D), so the D terms of an output add up to a third of the inputs' mean square,
+        whatever D is.
     """
 
     def __init__(self, in_features, out_features, bias=True):
@@ -151,7 +156,7 @@ class Sequential(Module):
             setattr(self, str(i), module)
 
     def __len__(self):
-        return len(vars(self))
+        return sum(1 for _ in self)
 
     def __iter__(self):
         return (module for _, module in self.named_children())

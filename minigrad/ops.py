@@ -2,18 +2,20 @@
 
 Every operation takes the same three steps: compute an array with NumPy, say in a nested
 function `vjp` how the gradient of the output becomes the gradients of the inputs, and
-hand both to `record`. The last lines of the file give `Tensor` its operators.
+hand both to `record`. (Where `vjp` is one short expression, it is a lambda.) The last lines
+of the file give `Tensor` its operators. In formulas, G is the gradient of the output.
 
-The names `sum`, `max` and `pow` are PyTorch's and hide Python's own in this file.
+On a first reading, skip to Arithmetic: `_operands` only gives both operands one dtype. The
+names `sum`, `max` and `pow` are PyTorch's and hide Python's own in this file.
 """
 
 import collections
-import functools
 import math
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
-from .tensor import Tensor, as_array, float32, float64, int64, is_grad_enabled, record
+from .tensor import Tensor, as_array, as_shape, float32, float64, int64, is_grad_enabled, record
 
 # Shared by all below: broadcasting, dtypes, dimensions
 
@@ -27,7 +29,15 @@ def unbroadcast(grad, shape):
         return grad
     added = grad.ndim - len(shape)
     stretched = [added + i for i, length in enumerate(shape) if length == 1]
-    return grad.sum(axis=(*range(added), *stretched), keepdims=True).reshape(shape)
+    return _sum(grad, (*range(added), *stretched)).reshape(shape)
+
+
+def _sum(array, axis, keepdims=False):
+    """Add up in double precision: along some axes NumPy adds one by one, and long sums of
+    float32 would lose digits."""
+    dtype = float64 if array.dtype.kind == "f" else int64
+    out = array.sum(axis=axis, dtype=dtype, keepdims=keepdims)
+    return out.astype(array.dtype) if dtype == float64 else out
 
 
 def _broadcast(ufunc, a, b):
@@ -41,7 +51,7 @@ def _broadcast(ufunc, a, b):
 def _promotion_rank(x):
     """PyTorch's order: bool < integer < float; then number < 0-d Tensor < other Tensor."""
     category = {"b": 0, "f": 2}.get(as_array(x).dtype.kind, 1)
-    return category, 1 + (x.ndim > 0) if isinstance(x, Tensor) else 0
+    return category, (1 + (x.ndim > 0) if isinstance(x, Tensor) else 0)
 
 
 def _operands(a, b):
@@ -67,13 +77,7 @@ def _floating(x):
 
 def check_dims(dim, ndim):
     """`dim` (None, an int or several) as a tuple of dimensions counted from the front."""
-    if dim is None:
-        return tuple(range(ndim))
-    dims = dim if isinstance(dim, (tuple, list)) else (dim,)
-    for d in dims:
-        if not -ndim <= d < ndim:
-            raise IndexError(f"dim {d} does not exist in a Tensor of {ndim} dimensions")
-    return tuple(d % ndim for d in dims)
+    return tuple(range(ndim)) if dim is None else normalize_axis_tuple(dim, ndim, "dim")
 
 
 # Arithmetic
@@ -91,6 +95,7 @@ def add(a, b):
 
 def sub(a, b):
     """a - b, which is a + (-b)"""
+    a, b = _operands(a, b)  # before the minus: a small unsigned integer has no negative
     return add(a, -b)
 
 
@@ -111,8 +116,8 @@ def div(a, b):
     x, y = a.array, b.array
     out = _broadcast(np.divide, a, b)
 
-    def vjp(grad):
-        return unbroadcast(grad / y, x.shape), unbroadcast(-grad * out / y, y.shape)
+    def vjp(grad):  # ∂(a/b)/∂a = 1/b   ∂(a/b)/∂b = -a/b² = -out/b
+        return unbroadcast(grad / y, x.shape), unbroadcast(-grad * (out / y), y.shape)
 
     return record(out, (a, b), vjp)
 
@@ -123,14 +128,14 @@ def pow(a, b):
     x, y = a.array, b.array
     out = _broadcast(np.power, a, b)
 
+    @np.errstate(divide="ignore", invalid="ignore")  # np.where drops what is infinite
     def vjp(grad):
         grad_a = grad_b = None
-        if a.requires_grad:  # a⁰ is the constant 1, also at a = 0, where a⁻¹ is infinite
-            slope = np.where(y == 0, 0, y * np.power(x, np.where(y == 0, 1, y - 1)))
-            grad_a = unbroadcast(grad * slope, x.shape)
-        if b.requires_grad:  # 0ᵇ is the constant 0 for b ≥ 0, where log 0 is infinite
-            slope = np.where((x == 0) & (y >= 0), 0, out * np.log(np.where(x == 0, 1, x)))
-            grad_b = unbroadcast(grad * slope, y.shape)
+        if a.requires_grad:  # ∂aᵇ/∂a = b aᵇ⁻¹; a⁰ is the constant 1
+            grad_a = unbroadcast(np.where(y == 0, 0, grad * y * x ** (y - 1)), x.shape)
+        if b.requires_grad:  # ∂aᵇ/∂b = aᵇ log a; at a = 0, b ≥ 0 we take 0, as PyTorch does
+            grad_b = np.where((x == 0) & (y >= 0), 0, grad * (out * np.log(x)))
+            grad_b = unbroadcast(grad_b, y.shape)
         return grad_a, grad_b
 
     return record(out, (a, b), vjp)
@@ -138,11 +143,7 @@ def pow(a, b):
 
 def neg(x):
     """-x"""
-
-    def vjp(grad):
-        return (-grad,)
-
-    return record(-x.array, (x,), vjp)
+    return record(-x.array, (x,), lambda grad: (-grad,))
 
 
 def matmul(a, b):
@@ -156,8 +157,10 @@ def matmul(a, b):
         return matmul(reshape(a, 1, -1), b)[..., 0, :]
     x, y = a.array, b.array
 
+    # out[i, j] = Σ_k a[i, k] b[k, j], so that
+    # ∂L/∂a[i, k] = Σ_j G[i, j] b[k, j], that is G bᵀ, and likewise ∂L/∂b = aᵀ G.
     def vjp(grad):
-        grad_a = grad_b = None
+        grad_a = grad_b = None  # a product that nobody needs would cost as much as the forward one
         if a.requires_grad:
             grad_a = unbroadcast(grad @ y.swapaxes(-1, -2), x.shape)
         if b.requires_grad:
@@ -174,33 +177,21 @@ def exp(x):
     """eˣ, elementwise"""
     x = _floating(x)
     out = np.exp(x.array)
-
-    def vjp(grad):
-        return (grad * out,)
-
-    return record(out, (x,), vjp)
+    return record(out, (x,), lambda grad: (grad * out,))
 
 
 def log(x):
     """The natural logarithm, elementwise"""
     x = _floating(x)
     saved = x.array
-
-    def vjp(grad):
-        return (grad / saved,)
-
-    return record(np.log(saved), (x,), vjp)
+    return record(np.log(saved), (x,), lambda grad: (grad / saved,))
 
 
 def tanh(x):
     """The hyperbolic tangent, elementwise"""
     x = _floating(x)
     out = np.tanh(x.array)
-
-    def vjp(grad):
-        return (grad * (1 - out * out),)
-
-    return record(out, (x,), vjp)
+    return record(out, (x,), lambda grad: (grad * (1 - out * out),))  # tanh' = 1 - tanh²
 
 
 def to(x, dtype):
@@ -211,11 +202,7 @@ def to(x, dtype):
     if dtype.kind != "f":  # steps and whole numbers have no useful derivative
         return Tensor(x.array.astype(dtype))
     dtype_before = x.dtype
-
-    def vjp(grad):
-        return (grad.astype(dtype_before),)
-
-    return record(x.array.astype(dtype), (x,), vjp)
+    return record(x.array.astype(dtype), (x,), lambda grad: (grad.astype(dtype_before),))
 
 
 # Shapes
@@ -223,61 +210,43 @@ def to(x, dtype):
 
 def clone(x):
     """A copy that gradients flow through."""
-
-    def vjp(grad):
-        return (grad,)
-
-    return record(x.array.copy(), (x,), vjp)
+    return record(x.array.copy(), (x,), lambda grad: (grad,))
 
 
 def reshape(x, *shape):
     """The same elements in another shape, shared where NumPy can; one length may be -1."""
-    shape = shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
     shape_before = x.shape
-
-    def vjp(grad):
-        return (grad.reshape(shape_before),)
-
     try:
-        return record(x.array.reshape(shape), (x,), vjp)
+        out = x.array.reshape(as_shape(shape))
     except ValueError as error:
         raise RuntimeError(f"view of a Tensor of shape {x.shape}: {error}") from None
+    return record(out, (x,), lambda grad: (grad.reshape(shape_before),))
 
 
 def transpose(x, dim0, dim1):
     """`x` with two dimensions swapped; shares memory."""
-    dim0, dim1 = check_dims((dim0, dim1), x.ndim)
-
-    def vjp(grad):
-        return (grad.swapaxes(dim0, dim1),)
-
-    return record(x.array.swapaxes(dim0, dim1), (x,), vjp)
+    dim0, dim1 = (normalize_axis_index(dim, x.ndim, "dim") for dim in (dim0, dim1))
+    return record(x.array.swapaxes(dim0, dim1), (x,), lambda grad: (grad.swapaxes(dim0, dim1),))
 
 
 def _reverse_dims(x):
-    def vjp(grad):
-        return (grad.T,)
-
-    return record(x.array.T, (x,), vjp)
-
-
-def _index(index):
-    if isinstance(index, tuple):
-        return tuple(map(_index, index))
-    return index.array if isinstance(index, Tensor) else index
+    return record(x.array.T, (x,), lambda grad: (grad.T,))
 
 
 def getitem(x, index):
     """x[index]: integers and slices share memory, arrays of integers or bools copy."""
-    index = _index(index)
-    shape = x.shape
+    shape, picked = x.shape, x.array[index]
+    is_view = np.may_share_memory(picked, x.array)
 
     def vjp(grad):
         out = np.zeros(shape, grad.dtype)
-        np.add.at(out, index, grad)  # adds up where an element was picked more than once
+        if is_view:  # picks no element more than once
+            out[index] = grad
+        else:
+            np.add.at(out, index, grad)  # adds up
         return (out,)
 
-    return record(x.array[index], (x,), vjp)
+    return record(picked, (x,), vjp)
 
 
 # Reductions
@@ -287,12 +256,11 @@ def sum(x, dim=None, keepdim=False):
     """The sum over all elements or over `dim` (an int or several); integers sum to int64."""
     dims, shape = check_dims(dim, x.ndim), x.shape
     shape_kept = [1 if d in dims else length for d, length in enumerate(shape)]
-    dtype = x.dtype if x.dtype.kind == "f" else int64
 
     def vjp(grad):
         return (np.broadcast_to(grad.reshape(shape_kept), shape),)
 
-    return record(x.array.sum(axis=dims, keepdims=keepdim, dtype=dtype), (x,), vjp)
+    return record(_sum(x.array, dims, keepdim), (x,), vjp)
 
 
 def mean(x, dim=None, keepdim=False):
@@ -311,8 +279,9 @@ def max(x, dim=None, keepdim=False):
     Without `dim`, elements that tie share the gradient evenly; with it, the one at
     `indices` has it all. Both as in PyTorch.
     """
-    if x.numel() == 0:
-        raise RuntimeError(f"max() of a Tensor without elements (shape {x.shape})")
+    dim = dim if dim is None else normalize_axis_index(dim, x.ndim, "dim")
+    if 0 in (x.shape if dim is None else x.shape[dim : dim + 1]):
+        raise RuntimeError(f"max() of no elements (shape {x.shape}, dim {dim})")
     saved = x.array
     if dim is None:
         out = saved.max()
@@ -323,7 +292,6 @@ def max(x, dim=None, keepdim=False):
 
         return record(out, (x,), vjp)
 
-    (dim,) = check_dims(dim, x.ndim)
     indices = saved.argmax(axis=dim, keepdims=True)
     others = np.indices(indices.shape, sparse=True)
     values = getitem(x, (*others[:dim], indices, *others[dim + 1 :]))
@@ -333,7 +301,7 @@ def max(x, dim=None, keepdim=False):
 
 def argmax(x, dim=None, keepdim=False):
     """The index (int64) of the largest element, or of each along `dim`; no gradient."""
-    axis = None if dim is None else check_dims(dim, x.ndim)[0]
+    axis = dim if dim is None else normalize_axis_index(dim, x.ndim, "dim")
     return Tensor(x.array.argmax(axis=axis, keepdims=keepdim))
 
 
@@ -352,8 +320,8 @@ def _comparison(ufunc):
 def _in_place(operation, ufunc):
     """``a += b`` and its like.
 
-    While a graph is being recorded, the graph needs the old value of `a`: the result is
-    a new Tensor, which Python then binds to the name `a`. Otherwise the array changes.
+    If the result requires grad, the graph may need the old value of `a`: the result is a new
+    Tensor, which Python then binds to the name `a`. Otherwise the array itself changes.
     """
 
     def method(a, b):
@@ -361,9 +329,14 @@ def _in_place(operation, ufunc):
             a._refuse_in_place()
         recorded = a.requires_grad or (isinstance(b, Tensor) and b.requires_grad)
         if is_grad_enabled() and recorded:
-            return operation(a, b)
+            out = operation(a, b)
+            if out.shape != a.shape or not np.can_cast(out.dtype, a.dtype, "same_kind"):
+                held, new = (f"{x.dtype} of shape {x.shape}" for x in (a, out))
+                raise RuntimeError(f"in-place {ufunc.__name__}: {held} cannot hold {new}")
+            return to(out, a.dtype)
+        b = b if type(b) in (bool, int, float) else as_array(b)  # a number takes the dtype of a
         try:
-            ufunc(a.array, as_array(b), out=a.array, casting="same_kind")
+            ufunc(a.array, b, out=a.array, casting="same_kind")
         except (ValueError, TypeError) as error:
             raise RuntimeError(f"in-place {ufunc.__name__}: {error}") from None
         return a
@@ -375,11 +348,11 @@ def _setitem(x, index, value):
     x._refuse_in_place()
     if is_grad_enabled() and isinstance(value, Tensor) and value.requires_grad:
         raise RuntimeError("item assignment records no gradient; assign value.detach()")
-    x.array[_index(index)] = as_array(value)
+    x.array[index] = as_array(value, x.dtype)
 
 
 Tensor.__add__ = Tensor.__radd__ = add
-Tensor.__sub__, Tensor.__rsub__ = sub, lambda a, b: add(-a, b)
+Tensor.__sub__, Tensor.__rsub__ = sub, lambda a, b: sub(b, a)
 Tensor.__mul__ = Tensor.__rmul__ = mul
 Tensor.__truediv__, Tensor.__rtruediv__ = div, lambda a, b: div(b, a)
 Tensor.__pow__, Tensor.__rpow__ = pow, lambda a, b: pow(b, a)
@@ -391,13 +364,13 @@ Tensor.__gt__, Tensor.__ge__ = _comparison(np.greater), _comparison(np.greater_e
 Tensor.__iadd__ = _in_place(add, np.add)
 Tensor.__isub__ = _in_place(sub, np.subtract)
 Tensor.__imul__ = _in_place(mul, np.multiply)
-Tensor.__itruediv__ = _in_place(div, np.divide)
+Tensor.__itruediv__, Tensor.__ipow__ = _in_place(div, np.divide), _in_place(pow, np.power)
 Tensor.__getitem__, Tensor.__setitem__ = getitem, _setitem
 Tensor.exp, Tensor.log, Tensor.tanh = exp, log, tanh
 Tensor.sum, Tensor.mean, Tensor.max, Tensor.argmax = sum, mean, max, argmax
 Tensor.reshape = Tensor.view = reshape
 Tensor.transpose, Tensor.T = transpose, property(_reverse_dims)
 Tensor.clone, Tensor.to = clone, to
-Tensor.float = functools.partialmethod(to, float32)
-Tensor.double = functools.partialmethod(to, float64)
-Tensor.long = functools.partialmethod(to, int64)
+Tensor.float = lambda x: to(x, float32)
+Tensor.double = lambda x: to(x, float64)
+Tensor.long = lambda x: to(x, int64)

@@ -3,14 +3,18 @@
 import math
 
 from . import kernels
-from .tensor import Tensor
+from .tensor import Tensor, float32, float64
 
 
 def _parameters(params):
     """`params` as a list: a generator such as ``model.parameters()`` can be walked once only."""
     if isinstance(params, Tensor):
         raise TypeError("params must be several Tensors, as in [tensor]; got one Tensor")
-    return list(params)
+    params = list(params)
+    for i, param in enumerate(params):
+        if param.dtype not in (float32, float64) or not param.array.flags.writeable:
+            raise RuntimeError(f"params[{i}] ({param.dtype}) must be float32 or 64, and writeable")
+    return params
 
 
 def zero_grad(params):
@@ -36,8 +40,8 @@ def gradient_update(loss, params, lr=1e-3):
     ValueError
         If `lr` is negative, infinite or NaN.
     RuntimeError
-        If `loss` has no graph, or does not depend on one of the `params`. No parameter
-        has moved then.
+        If `loss` has no graph, or one of the `params` has never received a gradient. No
+        parameter has moved then.
     """
     params = _parameters(params)
     if not 0 <= lr < math.inf:

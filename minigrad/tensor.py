@@ -1,8 +1,19 @@
 """The engine: a Tensor remembers how it was made, and `backward` walks that history back.
 
-An operation computes an array and hands it to `record` together with its inputs (the
-parents) and its vector-Jacobian product (the VJP): a function from the gradient of the
-output to the gradients of the inputs. That is all the engine knows of any operation.
+Let L be the scalar on which `backward` is called. The gradient of a Tensor x is ∂L/∂x, an
+array of the shape of x. An operation out = f(x, ...) needs no more than the chain rule,
+
+    ∂L/∂x[i] = Σ_j ∂L/∂out[j] ∂out[j]/∂x[i],
+
+to turn the gradient of its output into that of an input. This sum is its vector-Jacobian
+product (VJP); the Jacobian itself, a huge matrix, is never built. For out = x * y the VJP
+turns G into (G * y, G * x).
+
+An operation hands its result to `record`, together with its inputs (the parents) and its
+VJP: that is all the engine knows of any operation. Tensors and their parents form the
+graph; a leaf is a Tensor that no recorded operation made; the consumers of a Tensor are
+those that have it as a parent. `record` and `Tensor.backward` are the engine; the rest of
+this file is comfort.
 """
 
 import contextlib
@@ -34,7 +45,9 @@ def is_grad_enabled():
 def no_grad():
     """Record nothing in this thread: ``with no_grad():`` or ``@no_grad()``.
 
-    Inside, results have ``requires_grad=False`` and leaves may be changed in place.
+    Inside, results have ``requires_grad=False`` and leaves may be changed in place. Beware:
+    a VJP keeps the arrays it needs, not copies. Changing one between the operation and
+    `backward` falsifies the gradient; PyTorch counts versions and raises an error there.
     """
     previous = _grad_mode.enabled
     _grad_mode.enabled = False
@@ -62,9 +75,9 @@ def as_array(data, dtype=None):
         raise ValueError(f"data must be a regular array of numbers: {error}") from None
     if array.dtype.kind not in "biuf":
         raise TypeError(f"data must be real numbers, got {data!r} (dtype {array.dtype})")
-    # a NumPy scalar keeps its dtype, though np.float64 is a Python float as well
-    if isinstance(data, (float, list, tuple)) and not isinstance(data, np.generic):
-        dtype = dtype or {float64: float32}.get(array.dtype)
+    # by type(): np.float64 is a float to isinstance(), but keeps its dtype
+    if type(data) in (float, list, tuple) and array.dtype == float64:
+        dtype = dtype or float32
     return array if dtype is None else array.astype(dtype, copy=False)
 
 
@@ -83,7 +96,8 @@ class Tensor:
     array : numpy.ndarray
         The numbers.
     grad : Tensor or None
-        The gradient that `backward` has accumulated; leaves only.
+        The gradient that `backward` has accumulated; leaves only. It has the shape and dtype
+        of `array`.
     parents : tuple of Tensor
         The inputs of the operation that made this Tensor; empty for a leaf.
     vjp : callable or None
@@ -94,12 +108,13 @@ class Tensor:
         When it was made. A Tensor is always younger than its parents.
     """
 
-    __slots__ = ("array", "grad", "parents", "vjp", "created", "_requires_grad", "__weakref__")
+    __slots__ = ("array", "parents", "vjp", "created", "_grad", "_requires_grad", "__weakref__")
     __array_priority__ = 1000  # ``array * tensor`` asks Tensor.__rmul__ first
+    __hash__ = object.__hash__  # by identity: `ops` makes == compare elements
 
     def __init__(self, data, requires_grad=False):
         self.array = as_array(data)
-        self.grad, self.parents, self.vjp = None, (), None
+        self._grad, self.parents, self.vjp = None, (), None
         self.created = next(_clock)
         self.requires_grad = requires_grad
 
@@ -116,13 +131,28 @@ class Tensor:
         self._requires_grad = bool(value)
 
     @property
+    def grad(self):
+        return self._grad
+
+    @grad.setter
+    def grad(self, value):
+        fits = isinstance(value, Tensor) and (value.shape, value.dtype) == (self.shape, self.dtype)
+        if value is not None and not fits:
+            wanted = f"None or a Tensor of {self.dtype} and shape {self.shape}"
+            raise RuntimeError(f"grad must be {wanted}, got {value!r}")
+        self._grad = value
+
+    @property
     def data(self):
         """The same numbers outside the graph; assigning to it replaces the array."""
         return self.detach()
 
     @data.setter
     def data(self, value):
-        self.array = as_array(value)
+        array = as_array(value)
+        if self._requires_grad and array.dtype.kind != "f":
+            raise RuntimeError(f"a Tensor that requires grad cannot hold {array.dtype} data")
+        self.array = array
 
     def detach(self):
         """A Tensor that shares this one's array and has no history."""
@@ -140,7 +170,7 @@ class Tensor:
     def item(self):
         """The only element, as a Python number."""
         if self.array.size != 1:
-            raise RuntimeError(f"item() needs exactly one element, got shape {self.shape}")
+            raise RuntimeError(f"a Tensor of shape {self.shape} is not one number, as item() needs")
         return self.array.item()
 
     shape = property(lambda self: self.array.shape)
@@ -173,7 +203,7 @@ class Tensor:
     __float__ = lambda self: float(self.item())
 
     def __format__(self, spec):
-        return format(self.item(), spec) if spec else str(self)
+        return format(self.item(), spec) if spec or self.ndim == 0 else str(self)
 
     def __repr__(self):
         a = self.array
@@ -183,18 +213,16 @@ class Tensor:
         if a.dtype not in (float32, int64, np.bool_):
             text += f", dtype={a.dtype}"
         if self.vjp is not None:
-            text += f", grad_fn=<{self.vjp.__qualname__.split('.')[0]}>"
+            text += f", grad_fn=<{self.vjp.__qualname__.split('.')[0]}>"  # mul.<locals>.vjp
         elif self._requires_grad:
             text += ", requires_grad=True"
         return f"tensor({text})"
 
-    def __deepcopy__(self, memo):
+    def __reduce__(self):
+        """For copy and pickle: how to make the copy, which has a time of creation of its own."""
         if not self.is_leaf:
-            raise RuntimeError("only leaves can be deep-copied; use detach() first")
-        copy = type(self)(self.array.copy(), requires_grad=self._requires_grad)
-        copy.grad = None if self.grad is None else Tensor(self.grad.array.copy())
-        memo[id(self)] = copy
-        return copy
+            raise RuntimeError("only leaves can be copied or pickled; use detach() first")
+        return type(self), (self.array, self._requires_grad), (None, {"_grad": self._grad})
 
     def zero_(self):
         """Set every element to 0, in place."""
@@ -235,31 +263,35 @@ class Tensor:
         if gradient.shape != self.shape:
             raise RuntimeError(f"gradient has shape {gradient.shape}, the Tensor {self.shape}")
 
+        # Gradients wait at their nodes; heappop takes the smallest, so the youngest node.
+        # A consumer is younger than what it consumes, and any that is still to come will be
+        # reached from a node that waits and is younger yet: the youngest node that waits has
+        # no consumer left, so its gradient is complete.
         waiting, queue = {self: gradient}, [(-self.created, self)]
         while queue:
-            # Consumers are younger than what they consume: of all nodes that wait, the
-            # youngest has no consumer left, so its gradient is complete.
             node = heapq.heappop(queue)[1]
             if node.is_leaf:
                 continue
-            grads = node.vjp(waiting.pop(node))
-            for parent, grad in zip(node.parents, grads, strict=True):
+            grads, name = node.vjp(waiting.pop(node)), node.vjp.__qualname__
+            if not isinstance(grads, (tuple, list)) or len(grads) != len(node.parents):
+                raise RuntimeError(f"{name} must return a tuple of {len(node.parents)} gradients")
+            for parent, grad in zip(node.parents, grads):
                 if not parent._requires_grad or grad is None:
                     continue
                 if grad.shape != parent.shape:
                     shapes = f"{grad.shape} for an input of shape {parent.shape}"
-                    raise RuntimeError(f"{node.vjp.__qualname__} returned a gradient of {shapes}")
+                    raise RuntimeError(f"{name} returned a gradient of shape {shapes}")
                 if parent in waiting:  # a new sum, never +=: other nodes may hold these arrays
                     waiting[parent] = waiting[parent] + grad
                 else:
                     waiting[parent] = grad
                     heapq.heappush(queue, (-parent.created, parent))
 
-        for leaf, grad in waiting.items():
-            if leaf.grad is None:
-                leaf.grad = Tensor(np.array(grad, dtype=leaf.dtype, order="C"))  # its own copy
+        for leaf, grad in waiting.items():  # all others were popped when their turn came
+            if leaf._grad is None:
+                leaf._grad = Tensor(np.array(grad, dtype=leaf.dtype, order="C"))  # its own copy
             else:
-                leaf.grad.array += grad
+                leaf._grad.array += grad
 
 
 def record(array, parents, vjp):
@@ -271,16 +303,13 @@ def record(array, parents, vjp):
     parents : tuple of Tensor
         The inputs of the operation.
     vjp : callable
-        From the gradient of the result, an array of its shape, to a tuple of gradients,
-        one for each parent: an array of the parent's shape, or None. It may return the
-        very array it was given, but never write into it.
+        From the gradient of the result, an array (or NumPy scalar) of its shape, to a tuple
+        of gradients, one for each parent: an array of the parent's shape, or None. It may
+        return the very array it was given, but never write into it.
     """
     out = Tensor(array)
-    if _grad_mode.enabled:
-        for parent in parents:
-            if parent._requires_grad:
-                out._requires_grad, out.parents, out.vjp = True, parents, vjp
-                break
+    if _grad_mode.enabled and any(parent._requires_grad for parent in parents):
+        out._requires_grad, out.parents, out.vjp = True, parents, vjp
     return out
 
 
@@ -296,23 +325,24 @@ def from_numpy(array):
     return Tensor(array)
 
 
-def _shape(shape):
+def as_shape(shape):
+    """The shape meant by ``f(2, 3)`` or ``f((2, 3))``, both of which PyTorch allows."""
     return shape[0] if len(shape) == 1 and not isinstance(shape[0], (int, np.integer)) else shape
 
 
 def zeros(*shape, dtype=float32, requires_grad=False):
     """Zeros of a shape, ``zeros(2, 3)`` or ``zeros((2, 3))``."""
-    return Tensor(np.zeros(_shape(shape), dtype), requires_grad)
+    return Tensor(np.zeros(as_shape(shape), dtype), requires_grad)
 
 
 def ones(*shape, dtype=float32, requires_grad=False):
     """Ones of a shape, ``ones(2, 3)`` or ``ones((2, 3))``."""
-    return Tensor(np.ones(_shape(shape), dtype), requires_grad)
+    return Tensor(np.ones(as_shape(shape), dtype), requires_grad)
 
 
 def randn(*shape, dtype=float32, requires_grad=False):
     """Draws from the standard normal distribution; float32 or float64."""
-    return Tensor(generator.standard_normal(_shape(shape), dtype), requires_grad)
+    return Tensor(generator.standard_normal(as_shape(shape), dtype), requires_grad)
 
 
 def zeros_like(x):

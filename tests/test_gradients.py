@@ -37,6 +37,7 @@ OPERATIONS = {
     "tanh": (lambda F, a: a.tanh(), [(3, 4)]),
     "clone": (lambda F, a: a.clone() * a, [(3,)]),
     "double": (lambda F, a: a.double() * 2, [(3,)]),
+    "double, of a kernel's result": (lambda F, x, w: F.linear(x, w).double(), [(5, 3), (2, 3)]),
     "matmul": (lambda F, a, b: a @ b, [(3, 4), (4, 2)]),
     "matmul, vectors": (lambda F, a, b: a @ b, [(4,), (4,)]),
     "matmul, row": (lambda F, a, b: a @ b, [(4,), (4, 2)]),
@@ -60,6 +61,7 @@ OPERATIONS = {
     "getitem, slices": (lambda F, a: a[1:, ..., None, ::2], [(3, 4)]),
     "getitem, overlapping": (lambda F, a: a[1:] * a[:-1], [(4,)]),
     "getitem, integers": (lambda F, a: a[CELLS], [(3, 4)]),
+    "getitem, Tensors": (lambda F, a: a[index(F, CELLS[0]), :2], [(3, 4)]),
     "getitem, pairs": (lambda F, a: a[CELLS, [0, 3, 3]], [(3, 4)]),
     "getitem, bools": (lambda F, a: a[np.array([True, False, True])], [(3, 4)]),
     "linear": (lambda F, x, w, b: F.linear(x, w, b), [(5, 3), (2, 3), (2,)]),
@@ -132,7 +134,8 @@ def test_max_of_ties_and_nans_as_in_pytorch(reduce, values):
     np.testing.assert_array_equal(x.grad.numpy(), y.grad.numpy())
 
 
-@pytest.mark.parametrize("exponent", [0.0, 1.0, 2.0])
+@pytest.mark.filterwarnings("ignore:divide by zero")
+@pytest.mark.parametrize("exponent", [0.0, 1.0, 2.0, -1.0])
 def test_pow_at_zero_as_in_pytorch(exponent):
     results = []
     for lib in (mg, torch):
@@ -142,6 +145,15 @@ def test_pow_at_zero_as_in_pytorch(exponent):
         results.append((a.grad.numpy(), b.grad.numpy()))
     np.testing.assert_array_equal(results[0][0], results[1][0])
     np.testing.assert_allclose(results[0][1], results[1][1], rtol=1e-6)
+
+
+def test_long_sums_keep_their_digits():
+    ones = np.ones((2**25, 1), "f4")  # one by one, float32 stops counting at 2**24
+    x, b = mg.from_numpy(ones), mg.zeros(1, requires_grad=True)
+    assert x.sum(0).item() == 2**25
+    functional.linear(x, mg.ones(1, 1), b).backward(ones)
+    (x + b).backward(ones)
+    assert b.grad.item() == 2**26
 
 
 EXTREME = [
@@ -191,6 +203,14 @@ def _twice_with_wrong_vjp(x):
         return (grad * np.array([2.0, 2.0, 3.0]),)
 
     return mg.record(x.array * 2, (x,), vjp)
+
+
+def test_gradcheck_does_not_take_an_infinite_gradient_for_a_large_tolerance():
+    x = mg.tensor([1.0, 2.0], dtype=mg.float64, requires_grad=True)
+    for wrong in ([np.inf, 5.0], [np.nan, 2.0]):
+        f = lambda x: mg.record(2 * x.array, (x,), lambda grad: (grad * np.array(wrong),))
+        with pytest.raises(mg.GradcheckError, match=r"element \(0,\)"):
+            mg.gradcheck(f, x)
 
 
 def test_gradcheck_refuses_float32():

@@ -111,6 +111,11 @@ def test_load_state_dict_lists_all_that_is_wrong_and_changes_nothing():
         assert value.tolist() == before[name].tolist()
 
 
+def test_load_state_dict_takes_no_file_name():
+    with pytest.raises(TypeError, match="state must map names to Tensors, got str"):
+        nn.Linear(2, 3).load_state_dict("model.npz")
+
+
 def test_module_mistakes():
     with pytest.raises(ValueError, match="out_features must be a positive integer, got 0"):
         nn.MLP(hidden_dims=[10, 0])
@@ -178,7 +183,7 @@ def test_a_model_and_loop_written_for_pytorch():
         (lambda: F.linear(mg.ones(2, 3), mg.ones(4, 3).double()), RuntimeError, "weight float64"),
         (lambda: F.linear(mg.ones(2, 3).long(), mg.ones(4, 3)), RuntimeError, "input.*int64"),
         (lambda: F.relu(np.ones(3)), TypeError, "input must be a Tensor, got ndarray"),
-        (lambda: F.log_softmax(mg.ones(2, 3), dim=2), IndexError, "dim 2 does not exist"),
+        (lambda: F.log_softmax(mg.ones(2, 3), dim=2), IndexError, "dim: axis 2 is out of bounds"),
         (
             lambda: F.nll_loss(mg.ones(2, 3), [0.0, 1.0]),
             RuntimeError,
@@ -194,6 +199,14 @@ def test_a_model_and_loop_written_for_pytorch():
 def test_mistakes_are_explained(mistake, error, message):
     with pytest.raises(error, match=message):
         mistake()
+
+
+def test_nll_loss_keeps_the_targets_it_was_given():
+    log_probs, targets = mg.zeros(2, 3, requires_grad=True), np.array([0, 1])
+    loss = F.nll_loss(log_probs, targets, reduction="sum")
+    targets[:] = 2
+    loss.backward()
+    assert log_probs.grad.tolist() == [[-1, 0, 0], [0, -1, 0]]
 
 
 # Gradient descent
@@ -237,6 +250,12 @@ def test_gradient_update_refuses_a_parameter_without_gradient():
     w, unused = mg.ones(2, requires_grad=True), mg.ones(3, requires_grad=True)
     with pytest.raises(RuntimeError, match=r"params\[1\] of shape \(3,\) has no gradient"):
         optim.gradient_update((w * w).sum(), [w, unused], lr=0.1)
+    assert w.tolist() == [1, 1]
+    for array in (np.broadcast_to(np.float32(1), (2,)), np.ones(2, "f2")):
+        bad = mg.from_numpy(array)
+        bad.requires_grad = True
+        with pytest.raises(RuntimeError, match=r"params\[1\] .* must be float32 or 64, and write"):
+            optim.gradient_update((w * bad).sum(), [w, bad], lr=0.1)
     assert w.tolist() == [1, 1]
     with pytest.raises(TypeError, match="got one Tensor"):
         optim.zero_grad(w)
