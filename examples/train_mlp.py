@@ -80,7 +80,7 @@ def parse_arguments():
         "--save",
         type=Path,
         metavar="MODEL.npz",
-        help="where to save the parameters, for load_state_dict (default: nowhere)",
+        help="where to save the parameters, for mg.load (default: nowhere)",
     )
     return parser.parse_args()  # fmt: skip
 
@@ -195,8 +195,7 @@ def main():
         )
         print(f"Curves: {picture}")
     if args.save:
-        with open(args.save, "wb") as file:
-            np.savez(file, **model.state_dict())
+        mg.save(model.state_dict(), args.save)
         print(f"Parameters: {args.save}")
 
 

@@ -4,6 +4,7 @@ from . import functional, nn, optim
 from .gradcheck import GradcheckError, gradcheck
 from .ops import argmax, exp, log, matmul, max, mean, sum, tanh
 from .functional import relu
+from .serialization import load, save
 from .tensor import (
     Tensor,
     float32,

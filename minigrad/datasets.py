@@ -8,11 +8,11 @@ import tempfile
 import threading
 import urllib.error
 import urllib.request
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
+from . import serialization
 from .tensor import Tensor, generator
 
 # The four files of MNIST and their SHA-256: a file that differs is never used.
@@ -161,7 +161,7 @@ def load_mnist_data(change_tensors=False, download=False, root=None):
             arrays[f"{name}_data"] = part.data.numpy()
             arrays[f"{name}_targets"] = part.targets.numpy()
         with contextlib.suppress(OSError):  # a read-only folder: the next call is slow too
-            _write_cache(cache, arrays)
+            serialization.save(arrays, cache)
     return _make_sets(**arrays, change_tensors=change_tensors)
 
 
@@ -240,27 +240,13 @@ def _download(dataset, raw):
 
 def _read_cache(cache):
     try:
-        with open(cache, "rb") as file, np.load(file) as archive:
-            arrays = {name: archive[name] for name in CACHE_SHAPES}
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise RuntimeError(f"{cache} is damaged ({error}); delete it and try again") from error
+        arrays = {name: x.numpy() for name, x in serialization.load(cache).items()}
+    except RuntimeError as error:
+        raise RuntimeError(f"{error}; delete it and try again") from error
     shapes = {name: array.shape for name, array in arrays.items()}
     if shapes != CACHE_SHAPES:
         raise RuntimeError(f"{cache} holds the wrong arrays ({shapes}); delete it and try again")
     return arrays
-
-
-def _write_cache(cache, arrays):
-    """Write under another name, then rename: no reader ever sees half a file."""
-    handle, name = tempfile.mkstemp(dir=cache.parent, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, **arrays)
-        os.chmod(name, 0o644)
-        os.replace(name, cache)
-    except BaseException:
-        os.unlink(name)
-        raise
 
 
 def minibatches(inputs, targets, batch_size):

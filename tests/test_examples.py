@@ -6,10 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 from matplotlib.image import imread
 
+import minigrad as mg
 from minigrad import datasets, nn
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -54,8 +54,7 @@ def test_train_mlp(tmp_path):
     assert_drawn(tmp_path / "figures" / "train_mlp.png")
 
     model = nn.MLP(hidden_dims=[50])
-    with np.load(tmp_path / "models" / "model.npz") as file:
-        model.load_state_dict(file)
+    model.load_state_dict(mg.load(tmp_path / "models" / "model.npz"))
     _, test_set = datasets.load_digits_data(change_tensors=True)
     right = (model(test_set.data).argmax(1) == test_set.targets).float().mean().item()
     assert accuracy(printed) == pytest.approx(100 * right, abs=0.005)
