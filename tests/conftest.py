@@ -4,7 +4,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import hypothesis
 from minigrad import datasets
+
+# The same examples in every run; to look for new ones: pytest --hypothesis-profile=search
+hypothesis.settings.register_profile(
+    "default", deadline=None, derandomize=True, max_examples=50, database=None
+)
+hypothesis.settings.register_profile("search", deadline=None, max_examples=2000)
+hypothesis.settings.load_profile("default")
 
 
 @pytest.fixture

@@ -1,93 +1,218 @@
-"""Every operation against finite differences and against PyTorch, from one table.
+"""Every operation, once declared: against PyTorch, against finite differences, and damaged.
 
-A function in the table is called with minigrad Tensors and with PyTorch ones: the two
-libraries share their names.
+A function in the table is called with minigrad Tensors and with PyTorch ones, together with
+`functional` or `torch.nn.functional`: the two libraries share their names.
 """
+
+import contextlib
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 import minigrad as mg
-from minigrad import functional
+from minigrad import functional, ops
+from minigrad.testing import arrays, broadcasting_shapes, shapes
 
-CELLS = np.array([[0, 2, 1], [1, 1, 0]])  # repeats, so that gradients must add up
-TARGETS = np.array([2, 0, 1, 2])
+# The declarations
 
-# name: (function of F and the inputs, shapes of the inputs)
+
+def between(low, high):
+    return st.floats(low, high, width=32)
+
+
+ANY, POSITIVE, NOT_ZERO = between(-3, 3), between(0.125, 3), between(0.125, 3) | between(-3, -0.125)
+DISTINCT = st.integers(-100, 100).map(float)  # with unique=True: no ties
+WILD = ANY | st.sampled_from(
+    [0.0, -0.0, 1.0, -1.0, 1e4, -1e4, float(np.float32(1e-40)), np.inf, -np.inf, np.nan]
+)
+
+
+@dataclass
+class Operation:
+    """A differentiable function, and what it is tried on."""
+
+    function: Callable  # of F, the inputs and, by name, the settings
+    shapes: st.SearchStrategy  # of as many shapes as there are inputs
+    settings: Callable = lambda *shapes: {}  # from the shapes to strategies by name
+    smooth: tuple = (ANY, ANY, ANY)  # numbers, input by input, where it has a derivative
+    wild: st.SearchStrategy = WILD  # numbers where it should still do what PyTorch does
+    unique: bool = False  # whether ties are no place for finite differences
+
+
+def one(**limits):
+    return shapes(**limits).map(lambda shape: (shape,))
+
+
+def dim(shape):
+    return st.integers(-len(shape), len(shape) - 1)
+
+
+def dims(shape):
+    if not shape:
+        return st.none()
+    several = st.sets(st.integers(0, len(shape) - 1), min_size=1).map(tuple)
+    return st.none() | dim(shape) | several
+
+
+def indices(shape):
+    basic = hnp.basic_indices(shape, allow_newaxis=True).filter(
+        lambda index: all(  # PyTorch knows no negative steps
+            part.step is None or part.step > 0
+            for part in (index if isinstance(index, tuple) else (index,))
+            if isinstance(part, slice)
+        )
+    )
+    chosen = [basic]
+    if shape:
+        chosen.append(hnp.arrays(bool, shape))
+    if shape and math.prod(shape):
+        chosen.append(hnp.integer_array_indices(shape))
+        chosen.append(hnp.arrays(np.int64, shapes(), elements=dim(shape[:1]).map(int)))
+    return st.one_of(chosen)
+
+
+def views(shape):
+    size = math.prod(shape)
+    return st.sampled_from([(-1,), (size,), shape[::-1], (1, *shape), (*shape, 1)])
+
+
+def products():
+    drawn = hnp.mutually_broadcastable_shapes(signature=np.matmul.signature, max_dims=2, max_side=3)
+    return drawn.map(lambda result: result.input_shapes)
+
+
+@st.composite
+def linear_shapes(draw, bias):
+    *lead, features, units = draw(shapes(min_dims=2, max_dims=4))
+    return ((*lead, features), (units, features), (units,))[: 2 + bias]
+
+
+def targets(shape):
+    rows, classes = shape
+    return {
+        "targets": hnp.arrays(np.int64, rows, elements=st.integers(0, classes - 1)),
+        "reduction": st.sampled_from(["mean", "sum", "none"]),
+    }
+
+
+TWO, KEEPDIM = broadcasting_shapes(2), st.booleans()
+
 OPERATIONS = {
-    "add": (lambda F, a, b: a + b, [(3, 4), (3, 4)]),
-    "add, broadcast": (lambda F, a, b: a + b, [(3, 1), (2, 1, 4)]),
-    "add, to itself": (lambda F, a: a + a, [(3,)]),
-    "add, number": (lambda F, a: 2 + a + 1.5, [(3,)]),
-    "sub": (lambda F, a, b: a - b, [(3, 4), (4,)]),
-    "sub, number": (lambda F, a: 2 - a, [(3,)]),
-    "mul": (lambda F, a, b: a * b, [(3, 1), (1, 4)]),
-    "mul, scalar": (lambda F, a, b: a * b, [(), (2, 3)]),
-    "mul, by itself": (lambda F, a: a * a * a, [(3,)]),
-    "div": (lambda F, a, b: a / (b * b + 1), [(3, 4), (3, 1)]),
-    "div, number": (lambda F, a: 2 / (a * a + 1) / 3, [(3,)]),
-    "pow, number": (lambda F, a: a**3, [(3,)]),
-    "pow": (lambda F, a, b: (a * a + 0.5) ** b, [(3, 1), (4,)]),
-    "pow, of a number": (lambda F, a: 2**a, [(3,)]),
-    "neg": (lambda F, a: -a, [(3, 4)]),
-    "exp": (lambda F, a: a.exp(), [(3, 4)]),
-    "log": (lambda F, a: (a * a + 0.1).log(), [(3, 4)]),
-    "tanh": (lambda F, a: a.tanh(), [(3, 4)]),
-    "clone": (lambda F, a: a.clone() * a, [(3,)]),
-    "double": (lambda F, a: a.double() * 2, [(3,)]),
-    "double, of a kernel's result": (lambda F, x, w: F.linear(x, w).double(), [(5, 3), (2, 3)]),
-    "matmul": (lambda F, a, b: a @ b, [(3, 4), (4, 2)]),
-    "matmul, vectors": (lambda F, a, b: a @ b, [(4,), (4,)]),
-    "matmul, row": (lambda F, a, b: a @ b, [(4,), (4, 2)]),
-    "matmul, column": (lambda F, a, b: a @ b, [(3, 4), (4,)]),
-    "matmul, stacks": (lambda F, a, b: a @ b, [(2, 1, 3, 4), (5, 4, 2)]),
-    "matmul, row and stack": (lambda F, a, b: a @ b, [(4,), (5, 4, 2)]),
-    "matmul, stack and column": (lambda F, a, b: a @ b, [(5, 3, 4), (4,)]),
-    "sum": (lambda F, a: a.sum(), [(3, 4)]),
-    "sum, dim": (lambda F, a: a.sum(1), [(3, 4)]),
-    "sum, dims": (lambda F, a: a.sum(dim=(0, -1), keepdim=True), [(3, 4, 2)]),
-    "mean": (lambda F, a: a.mean(), [(3, 4)]),
-    "mean, dim": (lambda F, a: a.mean(dim=-1, keepdim=True), [(3, 4)]),
-    "max": (lambda F, a: a.max(), [(3, 4)]),
-    "max, dim": (lambda F, a: a.max(dim=0).values, [(3, 4)]),
-    "max, keepdim": (lambda F, a: a.max(1, keepdim=True)[0] * a, [(3, 4)]),
-    "view": (lambda F, a: a.view(-1, 2) * 2, [(3, 4)]),
-    "reshape": (lambda F, a: a.T.reshape((2, 6)), [(3, 4)]),
-    "transpose": (lambda F, a: a.transpose(0, -1) * 2, [(2, 3, 4)]),
-    "T": (lambda F, a: a.T @ a, [(3, 4)]),
-    "getitem": (lambda F, a: a[1], [(3, 4)]),
-    "getitem, slices": (lambda F, a: a[1:, ..., None, ::2], [(3, 4)]),
-    "getitem, overlapping": (lambda F, a: a[1:] * a[:-1], [(4,)]),
-    "getitem, integers": (lambda F, a: a[CELLS], [(3, 4)]),
-    "getitem, Tensors": (lambda F, a: a[index(F, CELLS[0]), :2], [(3, 4)]),
-    "getitem, pairs": (lambda F, a: a[CELLS, [0, 3, 3]], [(3, 4)]),
-    "getitem, bools": (lambda F, a: a[np.array([True, False, True])], [(3, 4)]),
-    "linear": (lambda F, x, w, b: F.linear(x, w, b), [(5, 3), (2, 3), (2,)]),
-    "linear, no bias": (lambda F, x, w: F.linear(x, w), [(5, 3), (2, 3)]),
-    "linear, one example": (lambda F, x, w, b: F.linear(x, w, b), [(3,), (2, 3), (2,)]),
-    "linear, stacks": (lambda F, x, w, b: F.linear(x, w, b), [(4, 5, 3), (2, 3), (2,)]),
-    "linear, transposed": (lambda F, x, w: F.linear(x.T, w.T), [(3, 5), (3, 2)]),
-    "relu": (lambda F, a: F.relu(a), [(3, 4)]),
-    "relu, of a sum": (lambda F, a: a.sum().relu() + a.T.relu().sum(), [(3, 4)]),
-    "log_softmax": (lambda F, a: F.log_softmax(a, dim=1), [(3, 4)]),
-    "log_softmax, columns": (lambda F, a: F.log_softmax(a, dim=0), [(3, 4)]),
-    "log_softmax, middle": (lambda F, a: a.log_softmax(-2), [(2, 3, 4)]),
-    "nll_loss": (lambda F, a: F.nll_loss(a, index(F, TARGETS)), [(4, 3)]),
-    "nll_loss, sum": (lambda F, a: F.nll_loss(a, index(F, TARGETS), reduction="sum"), [(4, 3)]),
-    "nll_loss, none": (lambda F, a: F.nll_loss(a, index(F, TARGETS), reduction="none"), [(4, 3)]),
-    "an MLP": (
-        lambda F, x, w, v: F.nll_loss(
-            F.log_softmax(F.linear(F.relu(F.linear(x, w)), v), dim=1), index(F, TARGETS)
-        ),
-        [(4, 5), (6, 5), (3, 6)],
+    "add": Operation(lambda F, a, b: a + b, TWO),
+    "add, to itself": Operation(lambda F, a: a + a, one()),
+    "add, number": Operation(lambda F, a: 2 + a + 1.5, one()),
+    "sub": Operation(lambda F, a, b: a - b, TWO),
+    "sub, number": Operation(lambda F, a: 2 - (a - 1), one()),
+    "mul": Operation(lambda F, a, b: a * b, TWO),
+    "mul, by itself": Operation(lambda F, a: a * a, one()),
+    "div": Operation(lambda F, a, b: a / b, TWO, smooth=(ANY, NOT_ZERO)),
+    "div, number": Operation(lambda F, a: 2 / a, one(), smooth=(NOT_ZERO,)),
+    "pow": Operation(lambda F, a, b: a**b, TWO, smooth=(POSITIVE, ANY)),
+    "pow, number": Operation(lambda F, a: a**3, one()),
+    "pow, of a number": Operation(lambda F, a: 2**a, one()),
+    "neg": Operation(lambda F, a: -a, one()),
+    "matmul": Operation(lambda F, a, b: a @ b, products()),
+    "exp": Operation(lambda F, a: a.exp(), one()),
+    "log": Operation(lambda F, a: a.log(), one(), smooth=(POSITIVE,)),
+    "tanh": Operation(lambda F, a: a.tanh(), one()),
+    "double": Operation(lambda F, a: a.double() * 2, one()),
+    "clone": Operation(lambda F, a: a.clone(), one()),
+    "view": Operation(lambda F, a, shape: a.view(shape), one(), lambda a: {"shape": views(a)}),
+    "transpose": Operation(
+        lambda F, a, dim0, dim1: a.transpose(dim0, dim1),
+        one(min_dims=1),
+        lambda a: {"dim0": dim(a), "dim1": dim(a)},
+    ),
+    "T": Operation(lambda F, a: a.T, one(min_dims=2, max_dims=2)),
+    "getitem": Operation(lambda F, a, index: a[index], one(), lambda a: {"index": indices(a)}),
+    "sum": Operation(
+        lambda F, a, dim, keepdim: a.sum(dim, keepdim=keepdim),
+        one(),
+        lambda a: {"dim": dims(a), "keepdim": KEEPDIM},
+    ),
+    "mean": Operation(
+        lambda F, a, dim, keepdim: a.mean(dim, keepdim=keepdim),
+        one(),
+        lambda a: {"dim": dims(a), "keepdim": KEEPDIM},
+    ),
+    "max": Operation(lambda F, a: a.max(), one(min_side=1), smooth=(DISTINCT,), unique=True),
+    "max, dim": Operation(
+        lambda F, a, dim, keepdim: a.max(dim, keepdim=keepdim).values,
+        one(min_dims=1, min_side=1),
+        lambda a: {"dim": dim(a), "keepdim": KEEPDIM},
+        smooth=(DISTINCT,),
+        unique=True,
+    ),
+    "linear": Operation(lambda F, x, w, b: F.linear(x, w, b), linear_shapes(bias=True)),
+    "linear, no bias": Operation(lambda F, x, w: F.linear(x, w), linear_shapes(bias=False)),
+    "relu": Operation(lambda F, a: F.relu(a), one(), smooth=(NOT_ZERO,)),
+    "log_softmax": Operation(
+        lambda F, a, dim: F.log_softmax(a, dim=dim), one(min_dims=1), lambda a: {"dim": dim(a)}
+    ),
+    "nll_loss": Operation(
+        lambda F, a, targets, reduction: F.nll_loss(a, array(F, targets), reduction=reduction),
+        one(min_dims=2, max_dims=2, min_side=1),
+        targets,
     ),
 }
 
 
-def index(F, array):
-    return mg.from_numpy(array) if F is functional else torch.from_numpy(array)
+def array(F, numbers):
+    return mg.from_numpy(numbers) if F is functional else torch.from_numpy(numbers)
+
+
+@st.composite
+def calls(draw, operation, dtype, elements, unique=False):
+    """A function of F and the inputs, with its settings drawn, and arrays for the inputs."""
+    drawn = draw(operation.shapes)
+    chosen = draw(st.fixed_dictionaries(operation.settings(*drawn)))
+    inputs = [
+        draw(arrays(shape, dtype, elements=numbers, unique=unique))
+        for shape, numbers in zip(drawn, elements)
+    ]
+    return lambda F, *inputs: operation.function(F, *inputs, **chosen), inputs
+
+
+# The three properties: the value is PyTorch's, its gradient too, and finite differences agree
+
+
+def agrees_with_pytorch(data, operation, dtype):
+    function, inputs = data.draw(calls(operation, dtype, itertools.repeat(operation.wild)))
+    ours = [mg.Tensor(a, requires_grad=True) for a in inputs]
+    theirs = [torch.tensor(a.copy(), requires_grad=True) for a in inputs]
+    before = [a.copy() for a in inputs]
+    with np.errstate(all="ignore"):
+        out, expected = function(functional, *ours), function(torch.nn.functional, *theirs)
+        gradient = data.draw(arrays(out.shape, str(out.dtype)))
+        out.backward(gradient)
+    expected.backward(torch.tensor(gradient.copy()))
+    sizes = [np.abs(a[np.isfinite(a)]).max(initial=1) for a in inputs]
+    tolerance = {"float32": 1e-5, "float64": 1e-10}[dtype]
+    pairs = [(out.detach(), expected.detach())] + [(x.grad, y.grad) for x, y in zip(ours, theirs)]
+    for x, y in pairs:
+        assert str(x.dtype) == str(y.dtype).removeprefix("torch.")
+        # where large numbers cancel, what is left of them is round-off
+        np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance * max(sizes) ** 2)
+        assert x.shape == tuple(y.shape)
+    for a, kept in zip(inputs, before):
+        np.testing.assert_array_equal(a, kept)
+
+
+def agrees_with_finite_differences(data, operation):
+    function, inputs = data.draw(calls(operation, "float64", operation.smooth, operation.unique))
+    tensors = [mg.Tensor(a, requires_grad=True) for a in inputs]
+    with np.errstate(all="ignore"):  # means over nothing
+        assert mg.gradcheck(lambda *tensors: function(functional, *tensors), *tensors)
 
 
 @pytest.fixture(params=OPERATIONS)
@@ -95,31 +220,103 @@ def operation(request):
     return OPERATIONS[request.param]
 
 
-def test_finite_differences(operation, rng):
-    function, shapes = operation
-    inputs = [mg.tensor(rng.normal(size=shape), requires_grad=True) for shape in shapes]
-    assert mg.gradcheck(lambda *tensors: function(functional, *tensors), *inputs)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_value_and_gradient_are_those_of_pytorch(operation, dtype):
+    given(st.data())(lambda data: agrees_with_pytorch(data, operation, dtype))()
 
 
-@pytest.mark.parametrize("dtype, tolerance", [("float64", 1e-10), ("float32", 1e-5)])
-def test_pytorch(operation, rng, dtype, tolerance):
-    function, shapes = operation
-    arrays = [rng.normal(size=shape).astype(dtype) for shape in shapes]
-    ours = [mg.tensor(a, requires_grad=True) for a in arrays]
-    theirs = [torch.tensor(a, requires_grad=True) for a in arrays]
-    out, expected = function(functional, *ours), function(torch.nn.functional, *theirs)
-    check(out.detach(), expected.detach(), tolerance)
-    gradient = rng.normal(size=out.shape).astype(out.dtype)
-    out.backward(gradient)
-    expected.backward(torch.tensor(gradient))
-    for x, y in zip(ours, theirs):
-        check(x.grad, y.grad, tolerance)
+def test_gradient_is_that_of_finite_differences(operation):
+    given(st.data())(lambda data: agrees_with_finite_differences(data, operation))()
 
 
-def check(ours, theirs, tolerance):
-    assert str(ours.dtype) == str(theirs.dtype).removeprefix("torch.")
-    assert ours.shape == tuple(theirs.shape)
-    np.testing.assert_allclose(ours.numpy(), theirs.numpy(), rtol=tolerance, atol=tolerance)
+# The same properties must fail for a wrong VJP
+
+
+def halve(grads):
+    return [grad if grad is None else grad / 2 for grad in grads]
+
+
+def turn_around(grads):
+    return [grad if grad is None else -grad for grad in grads]
+
+
+def in_the_wrong_place(grads):
+    return [grad if grad is None else np.roll(grad, 1) for grad in grads]
+
+
+@contextlib.contextmanager
+def damaged(change):
+    """While this lasts, an operation on leaves records a VJP with its gradients changed."""
+
+    def record(array, parents, vjp):
+        def wrong(grad):
+            return change(vjp(grad))
+
+        on_leaves = all(parent.is_leaf for parent in parents)  # else two signs may cancel
+        return mg.record(array, parents, wrong if on_leaves else vjp)
+
+    with mock.patch.object(ops, "record", record), mock.patch.object(functional, "record", record):
+        yield
+
+
+def first_slice(grad, shape):
+    """An unbroadcast that forgets to sum."""
+    for _ in range(grad.ndim - len(shape)):
+        grad = grad[0] if len(grad) else grad.sum(0)
+    return grad[tuple(slice(length) for length in shape)] if shape else grad
+
+
+def must_fail(*properties):
+    without_shrinking = settings(phases=[Phase.generate], max_examples=200, database=None)
+    for check in properties:
+        with pytest.raises((AssertionError, RuntimeError)):
+            without_shrinking(given(st.data())(check))()
+
+
+def properties_of(operation):
+    return (
+        lambda data: agrees_with_pytorch(data, operation, "float64"),
+        lambda data: agrees_with_finite_differences(data, operation),
+    )
+
+
+@pytest.mark.parametrize("change", [halve, turn_around, in_the_wrong_place])
+def test_a_wrong_gradient_is_noticed(operation, change):
+    with damaged(change):
+        must_fail(*properties_of(operation))
+
+
+@pytest.mark.parametrize("name", ["add", "sub", "mul", "div", "pow", "matmul"])
+@pytest.mark.parametrize("wrong", [lambda grad, shape: grad, first_slice])
+def test_a_missing_unbroadcast_is_noticed(name, wrong):
+    with mock.patch.object(ops, "unbroadcast", wrong):
+        must_fail(*properties_of(OPERATIONS[name]))
+
+
+@pytest.mark.parametrize("name", ["neg", "exp", "log", "tanh", "relu", "mul", "max", "linear"])
+def test_writing_into_the_gradient_that_was_given_is_noticed(name):
+    def record(array, parents, vjp):
+        def greedy(grad):
+            grads = vjp(grad)
+            if isinstance(grad, np.ndarray) and grad.flags.writeable:
+                grad *= 3
+            return grads
+
+        return mg.record(array, parents, greedy)
+
+    def beside_another(F, *inputs):  # add hands one array to both its inputs
+        out = original.function(F, *inputs[:-1])
+        return out + inputs[-1].sum() * out.clone() + (out + out)
+
+    original = OPERATIONS[name]
+    shared = Operation(
+        beside_another,
+        original.shapes.map(lambda drawn: (*drawn, (2,))),
+        smooth=(*original.smooth[: 3 if name == "linear" else 2 if name == "mul" else 1], ANY),
+        unique=original.unique,
+    )
+    with mock.patch.object(ops, "record", record), mock.patch.object(functional, "record", record):
+        must_fail(*properties_of(shared))
 
 
 # Values where a formula of its own would go wrong
@@ -156,39 +353,6 @@ def test_long_sums_keep_their_digits():
     assert b.grad.item() == 2**26
 
 
-EXTREME = [
-    [1e4, -1e4, 0.0],
-    [np.inf, 0.0, 1.0],
-    [-np.inf, 0.0, 1.0],
-    [-np.inf, -np.inf, -np.inf],
-    [np.nan, 0.0, 1.0],
-    [0.0, 1.0, np.nan],
-    [1e-40, -1e-40, -0.0],
-]
-
-
-@pytest.mark.parametrize("name", ["relu", "log_softmax"])
-def test_extreme_values_as_in_pytorch(name):
-    results = []
-    for lib, F in ((mg, functional), (torch, torch.nn.functional)):
-        x = lib.tensor(EXTREME, requires_grad=True)
-        out = F.relu(x) if name == "relu" else F.log_softmax(x, dim=1)
-        out.backward(lib.tensor([[1.0, 2.0, 3.0]] * len(EXTREME)))
-        results.append((out.detach().numpy(), x.grad.numpy()))
-    np.testing.assert_allclose(results[0][0], results[1][0], rtol=1e-6)
-    np.testing.assert_allclose(results[0][1], results[1][1], rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (0, 0)])
-def test_empty_arrays(shape):
-    x = mg.zeros(shape, requires_grad=True)
-    w = mg.ones(2, shape[1], requires_grad=True)
-    out = functional.log_softmax(functional.relu(functional.linear(x, w)), dim=1).sum()
-    (out + x.log_softmax(1).sum() + x.log_softmax(0).sum()).backward()
-    assert x.grad.shape == shape
-    np.testing.assert_array_equal(w.grad.numpy(), np.zeros((2, shape[1])))
-
-
 # gradcheck itself
 
 
@@ -211,10 +375,3 @@ def test_gradcheck_does_not_take_an_infinite_gradient_for_a_large_tolerance():
         f = lambda x: mg.record(2 * x.array, (x,), lambda grad: (grad * np.array(wrong),))
         with pytest.raises(mg.GradcheckError, match=r"element \(0,\)"):
             mg.gradcheck(f, x)
-
-
-def test_gradcheck_refuses_float32():
-    with pytest.raises(TypeError, match="input 1 is float32"):
-        mg.gradcheck(lambda a, b: a, mg.ones(2), mg.ones(2, requires_grad=True))
-    with pytest.raises(TypeError, match="no input requires grad"):
-        mg.gradcheck(lambda a: a, mg.ones(2))

@@ -1,0 +1,82 @@
+"""Hypothesis strategies: arrays and Tensors of many shapes, values and memory layouts.
+
+Whoever adds an operation tests its gradient with `gradcheck` on what these draw::
+
+    @given(tensors(min_value=0.1, max_value=10))
+    def test_square_root(x):
+        assert mg.gradcheck(square_root, x)
+"""
+
+import numpy as np
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from .tensor import Tensor, float64
+
+
+def shapes(min_dims=0, max_dims=3, min_side=0, max_side=3):
+    """Shapes of `min_dims` to `max_dims` dimensions; zero-length and size-1 ones included."""
+    return hnp.array_shapes(
+        min_dims=min_dims, max_dims=max_dims, min_side=min_side, max_side=max_side
+    )
+
+
+def broadcasting_shapes(number, max_dims=3, min_side=0, max_side=3):
+    """Tuples of `number` shapes that broadcast against one another."""
+    drawn = hnp.mutually_broadcastable_shapes(
+        num_shapes=number, max_dims=max_dims, min_side=min_side, max_side=max_side
+    )
+    return drawn.map(lambda result: result.input_shapes)
+
+
+def _lay_out(array, order, steps, read_only):
+    """The same numbers in another memory layout.
+
+    `order` is a permutation of the dimensions from the slowest to the fastest; a step of -1
+    runs backwards through memory, one of 2 leaves gaps.
+    """
+    lengths = [array.shape[d] * abs(steps[d]) for d in order]
+    memory = np.zeros(lengths, array.dtype).transpose(np.argsort(order))
+    view = memory[(..., *(slice(None, None, step) for step in steps))]
+    view[...] = array
+    view.flags.writeable = not read_only
+    return view
+
+
+@st.composite
+def arrays(draw, shape=None, dtype=float64, elements=None, min_value=-3, max_value=3, unique=False):
+    """NumPy arrays in any memory layout: transposed, with gaps, backwards, read-only.
+
+    Parameters
+    ----------
+    shape : strategy or tuple of int, optional
+        `shapes()` by default.
+    dtype : strategy or dtype
+    elements : strategy, optional
+        What the numbers are drawn from, instead of between `min_value` and `max_value`.
+    unique : bool
+        Whether no number may come twice.
+    """
+    shape, dtype = (
+        draw(x) if isinstance(x, st.SearchStrategy) else x
+        for x in (shapes() if shape is None else shape, dtype)
+    )
+    if elements is None:
+        elements = st.floats(min_value, max_value, width=32)
+    array = draw(hnp.arrays(dtype, shape, elements=elements, unique=unique))
+    order = draw(st.permutations(range(array.ndim)))
+    steps = [draw(st.sampled_from([1, 2, -1])) for _ in order]
+    return _lay_out(array, order, steps, read_only=draw(st.booleans()))
+
+
+@st.composite
+def tensors(draw, shape=None, dtype=float64, requires_grad=True, **values):
+    """Tensors over `arrays`, whose parameters they take; float64, as `gradcheck` wants."""
+    return Tensor(draw(arrays(shape, dtype, **values)), requires_grad)
+
+
+@st.composite
+def broadcasting_tensors(draw, number=2, dtype=float64, requires_grad=True, **values):
+    """Tuples of `number` Tensors whose shapes broadcast against one another."""
+    drawn = draw(broadcasting_shapes(number))
+    return tuple(draw(tensors(shape, dtype, requires_grad, **values)) for shape in drawn)

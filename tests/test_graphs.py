@@ -1,0 +1,103 @@
+"""Random graphs: the gradients of all leaves, beside PyTorch's on the same graph.
+
+A graph is drawn as a list of steps. Each step applies an operation to values that exist
+already, leaves or results, as often as the draw likes: values are reused, diamonds and
+self-additions arise, views are taken of views.
+"""
+
+import numpy as np
+import torch
+import torch.nn.functional
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import minigrad as mg
+from minigrad import functional
+from minigrad.testing import arrays
+
+SHAPES = [(), (1,), (3,), (1, 3), (2, 1), (2, 3), (3, 2), (2, 1, 3)]
+
+
+def broadcasts(a, b):
+    return all(m == n or 1 in (m, n) for m, n in zip(a.shape[::-1], b.shape[::-1]))
+
+
+def fitted(operation):
+    """`operation` of a and b, or of a and the sum of b if their shapes do not fit."""
+    return lambda F, a, b: operation(a, b if broadcasts(a, b) else b.sum())
+
+
+# All but sums keep numbers within a few powers of ten: exp, log, pow and / see tanh first.
+STEPS = {
+    "add": fitted(lambda a, b: a + b),
+    "add to itself": lambda F, a, b: a + a,
+    "subtract": fitted(lambda a, b: a - b),
+    "multiply": fitted(lambda a, b: a.tanh() * b),
+    "divide": fitted(lambda a, b: a / (b.tanh() + 3)),
+    "power": fitted(lambda a, b: (a.tanh() + 3) ** b.tanh()),
+    "square": lambda F, a, b: a.tanh() * a.tanh(),
+    "negate": lambda F, a, b: -a,
+    "exp": lambda F, a, b: a.tanh().exp(),
+    "log": lambda F, a, b: (a.tanh() + 3).log(),
+    "relu": lambda F, a, b: F.relu(a),
+    "log_softmax": lambda F, a, b: F.log_softmax(a, dim=-1) if a.ndim else a,
+    "matmul": lambda F, a, b: a.tanh() @ a.tanh().transpose(-1, -2) if a.ndim > 1 else a * b.sum(),
+    "linear": lambda F, a, b: F.linear(a.tanh(), a.tanh().view(-1, a.shape[-1])) if a.ndim else a,
+    "sum": lambda F, a, b: a.sum(),
+    "sum of columns": lambda F, a, b: a.sum(-1, keepdim=True) if a.ndim else a,
+    "mean": lambda F, a, b: a.mean(),
+    "max": lambda F, a, b: a.max(),
+    "flat": lambda F, a, b: a.reshape(-1),
+    "transpose": lambda F, a, b: a.transpose(0, -1) if a.ndim else a,
+    "first": lambda F, a, b: a[0] if a.ndim else a,
+    "all but the first, twice": lambda F, a, b: a[[*range(1, len(a)), 0, 0]] if a.ndim else a,
+    "every other": lambda F, a, b: a[..., ::2] if a.ndim else a,
+    "clone": lambda F, a, b: a.clone(),
+    "cut": lambda F, a, b: a.detach(),
+    "in place": fitted(lambda a, b: add_in_place(a.clone(), b)),
+}
+
+
+def add_in_place(a, b):
+    a += b.sum()
+    a *= 2
+    return a
+
+
+@st.composite
+def graphs(draw):
+    """Arrays for the leaves, and steps as (operation, number of a, number of b)."""
+    leaves = draw(st.lists(st.sampled_from(SHAPES).flatmap(arrays), min_size=1, max_size=3))
+    steps = []
+    for i in range(draw(st.integers(1, 12))):
+        values = st.integers(0, len(leaves) + i - 1)
+        steps.append((draw(st.sampled_from(sorted(STEPS))), draw(values), draw(values)))
+    return leaves, steps
+
+
+def run(leaves, steps, F):
+    """The sum of all values of a graph, each with a weight of its own."""
+    values = list(leaves)
+    for name, a, b in steps:
+        values.append(STEPS[name](F, values[a], values[b]))
+    total = values[0].sum() * 0
+    for i, value in enumerate(values):
+        total = total + value.sum() * (1 + i / 10)
+    return total
+
+
+@settings(max_examples=300)
+@given(graphs())
+def test_gradients_of_all_leaves_are_those_of_pytorch(graph):
+    inputs, steps = graph
+    ours = [mg.Tensor(a, requires_grad=True) for a in inputs]
+    theirs = [torch.tensor(a.copy(), requires_grad=True) for a in inputs]
+    total, expected = run(ours, steps, functional), run(theirs, steps, torch.nn.functional)
+    np.testing.assert_allclose(total.item(), expected.item(), rtol=1e-9, atol=1e-9)
+    total.backward()
+    expected.backward(retain_graph=True)
+    total.backward()  # once more: gradients add up
+    expected.backward()
+    for x, y in zip(ours, theirs):
+        largest = y.grad.abs().max()
+        np.testing.assert_allclose(x.grad, y.grad, rtol=1e-9, atol=1e-9 * max(1, largest))
