@@ -181,5 +181,4 @@ def nll_loss(log_probs, targets, reduction="mean"):
     return record(reduced, (log_probs,), vjp)
 
 
-Tensor.relu = relu
-Tensor.log_softmax = log_softmax
+Tensor.relu, Tensor.log_softmax = relu, log_softmax

@@ -1,6 +1,6 @@
 """Layers and models: where the parameters live."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -187,6 +187,8 @@ class MLP(Module):
     """
 
     def __init__(self, in_dim=784, out_dim=10, hidden_dims=(), use_bias=True):
+        if not isinstance(hidden_dims, Iterable):
+            raise TypeError(f"hidden_dims must be several sizes, as in [100], got {hidden_dims!r}")
         self.in_dim = in_dim
         layers = []
         for hidden_dim in hidden_dims:

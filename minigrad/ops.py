@@ -10,14 +10,13 @@ names `sum`, `max` and `pow` are PyTorch's and hide Python's own in this file.
 """
 
 import collections
-import math
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from .tensor import Tensor, as_array, as_shape, float32, float64, int64, is_grad_enabled, record
 
-# Shared by all below: broadcasting, dtypes, dimensions
+# Shared by all below: broadcasting and dtypes
 
 
 def unbroadcast(grad, shape):
@@ -61,7 +60,6 @@ def _operands(a, b):
     """
     if isinstance(a, Tensor) and isinstance(b, Tensor) and a.dtype == b.dtype:
         return a, b
-    a, b = (x.item() if isinstance(x, np.generic) else x for x in (a, b))
     a, b = (x if isinstance(x, (Tensor, int, float)) else Tensor(x) for x in (a, b))
     rank_a, rank_b = _promotion_rank(a), _promotion_rank(b)
     dtype = as_array(a if rank_a > rank_b else b).dtype
@@ -73,11 +71,6 @@ def _operands(a, b):
 
 def _floating(x):
     return x if x.dtype.kind == "f" else to(x, float32)
-
-
-def check_dims(dim, ndim):
-    """`dim` (None, an int or several) as a tuple of dimensions counted from the front."""
-    return tuple(range(ndim)) if dim is None else normalize_axis_tuple(dim, ndim, "dim")
 
 
 # Arithmetic
@@ -201,8 +194,7 @@ def to(x, dtype):
         return x
     if dtype.kind != "f":  # steps and whole numbers have no useful derivative
         return Tensor(x.array.astype(dtype))
-    dtype_before = x.dtype
-    return record(x.array.astype(dtype), (x,), lambda grad: (grad.astype(dtype_before),))
+    return record(x.array.astype(dtype), (x,), lambda grad: (grad.astype(x.dtype),))
 
 
 # Shapes
@@ -215,17 +207,15 @@ def clone(x):
 
 def reshape(x, *shape):
     """The same elements in another shape, shared where NumPy can; one length may be -1."""
-    shape_before = x.shape
     try:
         out = x.array.reshape(as_shape(shape))
     except ValueError as error:
         raise RuntimeError(f"view of a Tensor of shape {x.shape}: {error}") from None
-    return record(out, (x,), lambda grad: (grad.reshape(shape_before),))
+    return record(out, (x,), lambda grad: (grad.reshape(x.shape),))
 
 
 def transpose(x, dim0, dim1):
     """`x` with two dimensions swapped; shares memory."""
-    dim0, dim1 = (normalize_axis_index(dim, x.ndim, "dim") for dim in (dim0, dim1))
     return record(x.array.swapaxes(dim0, dim1), (x,), lambda grad: (grad.swapaxes(dim0, dim1),))
 
 
@@ -254,20 +244,22 @@ def getitem(x, index):
 
 def sum(x, dim=None, keepdim=False):
     """The sum over all elements or over `dim` (an int or several); integers sum to int64."""
-    dims, shape = check_dims(dim, x.ndim), x.shape
+    dims = range(x.ndim) if dim is None else normalize_axis_tuple(dim, x.ndim, "dim")
+    shape = x.shape
     shape_kept = [1 if d in dims else length for d, length in enumerate(shape)]
 
     def vjp(grad):
         return (np.broadcast_to(grad.reshape(shape_kept), shape),)
 
-    return record(_sum(x.array, dims, keepdim), (x,), vjp)
+    return record(_sum(x.array, tuple(dims), keepdim), (x,), vjp)
 
 
 def mean(x, dim=None, keepdim=False):
     """The mean over all elements or over `dim` (an int or several)."""
     if x.dtype.kind != "f":
         raise RuntimeError(f"mean() needs floating-point numbers, got {x.dtype}; use float()")
-    return div(sum(x, dim, keepdim), math.prod(x.shape[d] for d in check_dims(dim, x.ndim)))
+    total = sum(x, dim, keepdim)
+    return div(total, x.numel() / (total.numel() or 1))
 
 
 Max = collections.namedtuple("Max", ["values", "indices"])
@@ -301,8 +293,7 @@ def max(x, dim=None, keepdim=False):
 
 def argmax(x, dim=None, keepdim=False):
     """The index (int64) of the largest element, or of each along `dim`; no gradient."""
-    axis = dim if dim is None else normalize_axis_index(dim, x.ndim, "dim")
-    return Tensor(x.array.argmax(axis=axis, keepdims=keepdim))
+    return Tensor(x.array.argmax(axis=dim, keepdims=keepdim))
 
 
 # Comparisons (no gradient) and changes in place

@@ -1,6 +1,8 @@
 """Gradient descent: outside the graph, in place."""
 
 import math
+from collections.abc import Iterable
+from numbers import Real
 
 from . import kernels
 from .tensor import Tensor, float32, float64
@@ -8,12 +10,17 @@ from .tensor import Tensor, float32, float64
 
 def _parameters(params):
     """`params` as a list: a generator such as ``model.parameters()`` can be walked once only."""
-    if isinstance(params, Tensor):
-        raise TypeError("params must be several Tensors, as in [tensor]; got one Tensor")
+    if isinstance(params, Tensor) or not isinstance(params, Iterable):
+        got = type(params).__name__
+        raise TypeError(
+            f"params must be several Tensors, as model.parameters() gives, got one {got}"
+        )
     params = list(params)
     for i, param in enumerate(params):
-        if param.dtype not in (float32, float64) or not param.array.flags.writeable:
-            raise RuntimeError(f"params[{i}] ({param.dtype}) must be float32 or 64, and writeable")
+        fits = isinstance(param, Tensor) and param.dtype in (float32, float64)
+        if not fits or not param.array.flags.writeable:
+            wanted = "a Tensor of float32 or float64 that can be written to"
+            raise TypeError(f"params[{i}] must be {wanted}, got {param!r}")
     return params
 
 
@@ -39,13 +46,15 @@ def gradient_update(loss, params, lr=1e-3):
     ------
     ValueError
         If `lr` is negative, infinite or NaN.
+    TypeError
+        If `params` is one Tensor, or holds something that cannot be updated in place.
     RuntimeError
         If `loss` has no graph, or one of the `params` has never received a gradient. No
-        parameter has moved then.
+        parameter has moved then, though gradients have been zeroed.
     """
     params = _parameters(params)
-    if not 0 <= lr < math.inf:
-        raise ValueError(f"lr must be a finite number that is not negative, got {lr}")
+    if not (isinstance(lr, Real) and 0 <= lr < math.inf):
+        raise ValueError(f"lr must be a finite number that is not negative, got {lr!r}")
     zero_grad(params)
     loss.backward()
     for i, param in enumerate(params):

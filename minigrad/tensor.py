@@ -361,6 +361,5 @@ def randn_like(x):
 
 
 def manual_seed(seed):
-    """Start the one random generator of minigrad anew from `seed`, and return it."""
+    """Start the one random generator of minigrad anew from `seed`."""
     generator.bit_generator.state = np.random.default_rng(seed).bit_generator.state
-    return generator

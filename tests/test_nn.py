@@ -83,48 +83,13 @@ def test_shared_parameters_come_once():
 
 def test_state_dict_goes_through_a_file(tmp_path):
     model, other = nn.MLP(hidden_dims=[5]), nn.MLP(hidden_dims=[5])
-    np.savez(tmp_path / "model.npz", **model.state_dict())
-    with np.load(tmp_path / "model.npz") as file:
-        other.load_state_dict(file)
+    mg.save(model.state_dict(), tmp_path / "model.npz")
+    other.load_state_dict(mg.load(tmp_path / "model.npz"))
+    assert [path.name for path in tmp_path.iterdir()] == ["model.npz"]
     x = mg.randn(2, 784)
     assert other(x).tolist() == model(x).tolist()
     model.state_dict()["main.0.bias"].zero_()  # shares memory, as in PyTorch
     assert model.main[0].bias.tolist() == [0] * 5 and other.main[0].bias.tolist() != [0] * 5
-
-
-def test_load_state_dict_lists_all_that_is_wrong_and_changes_nothing():
-    model = nn.MLP(hidden_dims=[5])
-    state = {name: mg.zeros_like(value) for name, value in model.state_dict().items()}
-    del state["main.0.weight"]
-    state["main.2.bias"] = mg.zeros(3)
-    state["extra"] = mg.zeros(1)
-    before = copy.deepcopy(model).state_dict()
-    with pytest.raises(RuntimeError) as error:
-        model.load_state_dict(state)
-    for part in (
-        "missing: main.0.weight",
-        "unexpected: extra",
-        "main.2.bias: got (3,), wanted (10,)",
-    ):
-        assert part in str(error.value)
-    for name, value in model.state_dict().items():
-        assert value.tolist() == before[name].tolist()
-
-
-def test_load_state_dict_takes_no_file_name():
-    with pytest.raises(TypeError, match="state must map names to Tensors, got str"):
-        nn.Linear(2, 3).load_state_dict("model.npz")
-
-
-def test_module_mistakes():
-    with pytest.raises(ValueError, match="out_features must be a positive integer, got 0"):
-        nn.MLP(hidden_dims=[10, 0])
-    with pytest.raises(ValueError, match="in_features must be a positive integer, got 2.5"):
-        nn.Linear(2.5, 3)
-    with pytest.raises(TypeError, match="item 1 is no Module but function"):
-        nn.Sequential(nn.ReLU(), F.relu)
-    with pytest.raises(NotImplementedError, match="needs a method forward"):
-        nn.Module()(1)
 
 
 # A user's own model and loop, as written for PyTorch
@@ -168,39 +133,6 @@ def test_a_model_and_loop_written_for_pytorch():
     assert accuracy > 0.95
 
 
-# Mistakes at the functions
-
-
-@pytest.mark.parametrize(
-    "mistake, error, message",
-    [
-        (lambda: F.linear(mg.ones(2, 3), mg.ones(4, 5)), RuntimeError, r"\(2, 3\).*\(4, 5\)"),
-        (
-            lambda: F.linear(mg.ones(2, 3), mg.ones(4, 3), mg.ones(3)),
-            RuntimeError,
-            r"bias of shape \(4,\), got \(3,\)",
-        ),
-        (lambda: F.linear(mg.ones(2, 3), mg.ones(4, 3).double()), RuntimeError, "weight float64"),
-        (lambda: F.linear(mg.ones(2, 3).long(), mg.ones(4, 3)), RuntimeError, "input.*int64"),
-        (lambda: F.relu(np.ones(3)), TypeError, "input must be a Tensor, got ndarray"),
-        (lambda: F.log_softmax(mg.ones(2, 3), dim=2), IndexError, "dim: axis 2 is out of bounds"),
-        (
-            lambda: F.nll_loss(mg.ones(2, 3), [0.0, 1.0]),
-            RuntimeError,
-            "must be integers, got float32",
-        ),
-        (lambda: F.nll_loss(mg.ones(2, 3), [0, 3]), IndexError, r"targets\[1\] is 3.*0 to 2"),
-        (lambda: F.nll_loss(mg.ones(2, 3), [-1, 0]), IndexError, r"targets\[0\] is -1"),
-        (lambda: F.nll_loss(mg.ones(2, 3), [0]), ValueError, r"\(2, 3\).*\(1,\)"),
-        (lambda: F.nll_loss(mg.ones(0, 3), mg.zeros(0).long()), ValueError, "empty batch"),
-        (lambda: F.nll_loss(mg.ones(2, 3), [0, 1], "avg"), ValueError, "'avg'"),
-    ],
-)
-def test_mistakes_are_explained(mistake, error, message):
-    with pytest.raises(error, match=message):
-        mistake()
-
-
 def test_nll_loss_keeps_the_targets_it_was_given():
     log_probs, targets = mg.zeros(2, 3, requires_grad=True), np.array([0, 1])
     loss = F.nll_loss(log_probs, targets, reduction="sum")
@@ -238,27 +170,12 @@ def test_gradient_update_moves_parameters_that_are_views():
     assert base.tolist() == [[0.5] * 2] * 3
 
 
-@pytest.mark.parametrize("lr", [-0.1, float("nan"), float("inf")])
-def test_gradient_update_refuses_a_bad_learning_rate(lr):
-    w = mg.tensor(3.0, requires_grad=True)
-    with pytest.raises(ValueError, match="lr must be"):
-        optim.gradient_update(w * w, [w], lr=lr)
-    assert w.item() == 3 and w.grad is None
-
-
-def test_gradient_update_refuses_a_parameter_without_gradient():
-    w, unused = mg.ones(2, requires_grad=True), mg.ones(3, requires_grad=True)
-    with pytest.raises(RuntimeError, match=r"params\[1\] of shape \(3,\) has no gradient"):
-        optim.gradient_update((w * w).sum(), [w, unused], lr=0.1)
-    assert w.tolist() == [1, 1]
-    for array in (np.broadcast_to(np.float32(1), (2,)), np.ones(2, "f2")):
-        bad = mg.from_numpy(array)
-        bad.requires_grad = True
-        with pytest.raises(RuntimeError, match=r"params\[1\] .* must be float32 or 64, and write"):
-            optim.gradient_update((w * bad).sum(), [w, bad], lr=0.1)
-    assert w.tolist() == [1, 1]
-    with pytest.raises(TypeError, match="got one Tensor"):
-        optim.zero_grad(w)
+def test_gradient_update_writes_to_no_read_only_array():
+    w, fixed = mg.ones(2, requires_grad=True), mg.from_numpy(np.broadcast_to(np.float32(1), (2,)))
+    fixed.requires_grad = True
+    with pytest.raises(TypeError, match=r"params\[1\] must be .* that can be written to"):
+        optim.gradient_update((w * fixed).sum(), [w, fixed], lr=0.1)
+    assert w.tolist() == fixed.tolist() == [1, 1]
 
 
 # Whole trainings beside PyTorch

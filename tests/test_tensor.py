@@ -96,46 +96,6 @@ def test_gradient_argument():
     assert x.grad.dtype == np.float32
 
 
-@pytest.mark.parametrize("grads", ["x", ("x",)])
-def test_a_vjp_must_return_a_tuple_of_one_gradient_for_each_parent(grads):
-    x, y = leaf(1.0, 2.0), leaf(1.0, 2.0)
-    out = mg.record(x.array + y.array, (x, y), lambda grad: grads)
-    with pytest.raises(RuntimeError, match="<lambda> must return a tuple of 2 gradients"):
-        out.sum().backward()
-    assert x.grad is None and y.grad is None
-
-
-def test_a_vjp_that_does_not_fit_is_named():
-    x, y = leaf(1.0, 2.0), leaf(1.0, 2.0)
-
-    def broken(grad):
-        return grad, grad[:1]
-
-    out = mg.record(x.array + y.array, (x, y), broken)
-    with pytest.raises(RuntimeError, match=r"broken returned .*\(1,\) for .*\(2,\)"):
-        out.sum().backward()
-    assert x.grad is None and y.grad is None
-
-
-@pytest.mark.parametrize(
-    "make, message",
-    [
-        (lambda: mg.ones(2).sum(), "found no graph"),
-        (lambda: leaf(1.0, 2.0) * 2, r"shape \(2,\) is no scalar; give gradient="),
-    ],
-)
-def test_backward_refuses(make, message):
-    with pytest.raises(RuntimeError, match=message):
-        make().backward()
-
-
-def test_backward_refuses_a_gradient_of_another_shape():
-    x = leaf(1.0, 2.0)
-    with pytest.raises(RuntimeError, match=r"gradient has shape \(3,\), the Tensor \(2,\)"):
-        (x * 2).backward(np.ones(3))
-    assert x.grad is None
-
-
 def test_deep_chain():
     x = mg.tensor(1.0, requires_grad=True)
     y = x
@@ -317,15 +277,6 @@ def test_tensor_copies_and_from_numpy_shares():
         mg.from_numpy([1, 2])
 
 
-@pytest.mark.parametrize(
-    "data, error",
-    [("abc", TypeError), ([[1, 2], [3]], ValueError), (object(), TypeError), (1j, TypeError)],
-)
-def test_tensor_refuses_what_is_no_number(data, error):
-    with pytest.raises(error, match="data must be"):
-        mg.tensor(data)
-
-
 def test_constructors():
     x = mg.zeros(2, 3, dtype=mg.float64, requires_grad=True)
     assert x.shape == (2, 3) and x.dtype == np.float64 and x.requires_grad
@@ -486,48 +437,3 @@ def test_repr_tells_how_a_tensor_was_made():
     assert repr(x) == "tensor([1.5000], requires_grad=True)"
     assert repr(x * 2) == "tensor([3.], grad_fn=<mul>)"
     assert str(x.detach()) == f"{x.detach()}" == "tensor([1.5000])"
-
-
-# Mistakes in shapes
-
-
-@pytest.mark.parametrize(
-    "mistake, error, message",
-    [
-        (
-            lambda x: x + mg.ones(4),
-            RuntimeError,
-            r"add cannot combine shapes \(2, 3\) and \(4,\)",
-        ),
-        (lambda x: x < mg.ones(4), RuntimeError, r"less cannot combine shapes \(2, 3\) and \(4,\)"),
-        (
-            lambda x: x @ mg.ones(4),
-            RuntimeError,
-            r"matmul cannot combine shapes \(2, 3\) and \(4, 1\)",
-        ),
-        (lambda x: x @ x.double().T, RuntimeError, "matmul needs one dtype, got float32 @ float64"),
-        (
-            lambda x: x.view(4, -1),
-            RuntimeError,
-            r"view .* shape \(2, 3\): cannot reshape array of size 6",
-        ),
-        (lambda x: x.sum(2), IndexError, "dim: axis 2 is out of bounds for array of dimension 2"),
-        (lambda x: x.max(-3), IndexError, "dim: axis -3 is out of bounds"),
-        (lambda x: x.argmax((0, 1)), TypeError, "tuple"),
-        (lambda x: x.max((0, 1)), TypeError, "tuple"),
-        (lambda x: x[:, :0].max(1), RuntimeError, r"no elements \(shape \(2, 0\), dim 1\)"),
-        (lambda x: x.argmax(5), IndexError, "dim: axis 5 is out of bounds"),
-        (lambda x: x.transpose(0, 2), IndexError, "dim: axis 2 is out of bounds"),
-        (lambda x: x[2], IndexError, "index 2 is out of bounds"),
-        (
-            lambda x: x[:0].max(),
-            RuntimeError,
-            r"max\(\) of no elements \(shape \(0, 3\), dim None\)",
-        ),
-        (lambda x: x + "one", TypeError, "data must be real numbers, got 'one'"),
-        (lambda x: x.item(), RuntimeError, r"shape \(2, 3\) is not one number"),
-    ],
-)
-def test_mistakes_are_explained(mistake, error, message):
-    with pytest.raises(error, match=message):
-        mistake(mg.ones(2, 3))

@@ -1,0 +1,307 @@
+"""Mistakes: each gets one exception of PyTorch's type that says what is wrong, and changes nothing.
+
+Mistakes in files of data are in test_datasets.py, those on the command line in
+test_examples.py.
+"""
+
+import math
+import pickle
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad import datasets, nn, optim
+from minigrad import functional as F
+from minigrad.datasets import minibatches
+
+
+class World:
+    """What the mistakes are made with."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.x = mg.ones(2, 3, requires_grad=True)
+        self.x.grad = mg.ones(2, 3)
+        self.plain, self.ints = mg.ones(2, 3), mg.tensor([0, 2])
+        self.unused = mg.ones(4, requires_grad=True)
+        self.model = nn.MLP(3, 3, [4])
+        self.graph = (self.x * self.plain).sum()
+        self.loss = F.nll_loss(self.model(self.plain), self.ints)
+
+    def snapshot(self):
+        tensors = [self.x, self.plain, self.ints, self.unused, *self.model.parameters()]
+        return pickle.dumps([(t.array, t.grad, t.requires_grad) for t in tensors])
+
+    def file(self, content):
+        path = self.folder / "model.npz"
+        path.write_bytes(content)
+        return path
+
+    def saved(self, state):
+        mg.save(state, self.folder / "saved.npz")
+        return (self.folder / "saved.npz").read_bytes()
+
+
+def state(model, **changes):
+    """The state of a model, with entries changed, added, or (None) left out."""
+    entries = model.state_dict() | {name.replace("_", "."): v for name, v in changes.items()}
+    return {name: value for name, value in entries.items() if value is not None}
+
+
+def broken(grad):
+    return (grad[:1],)
+
+
+def update(w, lr):
+    optim.gradient_update(w.loss, w.model.parameters(), lr=lr)
+
+
+MISTAKES = {
+    # Data
+    "string": (lambda w: mg.tensor("abc"), TypeError, "data must be real numbers, got 'abc'"),
+    "strings": (lambda w: mg.tensor(["a", "b"]), TypeError, "data must be real numbers, got"),
+    "object": (lambda w: mg.tensor(object()), TypeError, "data must be real numbers, got <object"),
+    "None": (lambda w: mg.tensor(None), TypeError, "data must be real numbers, got None"),
+    "complex": (lambda w: mg.tensor(1j), TypeError, r"must be real numbers, got 1j \(dtype complex"),
+    "ragged": (lambda w: mg.tensor([[1, 2], [3]]), ValueError, "must be a regular array of numbers"),
+    "ragged array": (lambda w: mg.tensor(np.array([1, "a"], object)), TypeError, "dtype object"),
+    "from_numpy": (lambda w: mg.from_numpy([1]), TypeError, "takes a numpy.ndarray, got list"),
+    "integers with grad": (
+        lambda w: mg.tensor([1], requires_grad=True),
+        RuntimeError, "only floating-point Tensors can require grad, not int64",
+    ),
+    "integers get grad": (
+        lambda w: setattr(w.ints, "requires_grad", True),
+        RuntimeError, "only floating-point Tensors can require grad, not int64",
+    ),
+    "requires_grad of a result": (
+        lambda w: setattr(w.graph, "requires_grad", False), RuntimeError, "leaves only",
+    ),
+    "integer data": (
+        lambda w: setattr(w.x, "data", w.ints),
+        RuntimeError, "a Tensor that requires grad cannot hold int64 data",
+    ),
+    "grad of another shape": (
+        lambda w: setattr(w.x, "grad", mg.ones(3, 2)),
+        RuntimeError, r"grad must be None or a Tensor of float32 and shape \(2, 3\), got tensor",
+    ),
+    "grad an array": (
+        lambda w: setattr(w.x, "grad", np.ones((2, 3), "f4")), RuntimeError, "grad must be .*array",
+    ),
+    "numpy of a leaf": (lambda w: w.x.numpy(), RuntimeError, r"detach\(\).numpy\(\)"),
+    "item": (lambda w: w.plain.item(), RuntimeError, r"shape \(2, 3\) is not one number, as item"),
+    "if": (lambda w: bool(w.plain), RuntimeError, r"shape \(2, 3\) is not one number"),
+    "len of a scalar": (lambda w: len(w.graph), TypeError, "0-d Tensor has no length"),
+    # backward
+    "no graph": (lambda w: w.plain.sum().backward(), RuntimeError, "found no graph.*not require grad"),
+    "no scalar": (
+        lambda w: (w.x * 2).backward(), RuntimeError, r"shape \(2, 3\) is no scalar; give gradient=",
+    ),
+    "gradient of another shape": (
+        lambda w: (w.x * 2).backward(np.ones(3)),
+        RuntimeError, r"gradient has shape \(3,\), the Tensor \(2, 3\)",
+    ),
+    "gradient a string": (lambda w: w.graph.backward("1"), TypeError, "must be real numbers, got '1'"),
+    "VJP of another shape": (
+        lambda w: (w.x + mg.record(w.x.array, (w.x,), broken)).sum().backward(),
+        RuntimeError, r"broken returned a gradient of shape \(1, 3\) for an input of shape \(2, 3\)",
+    ),
+    "VJP without tuple": (
+        lambda w: (w.x + mg.record(w.x.array, (w.x,), lambda grad: grad)).sum().backward(),
+        RuntimeError, "<lambda> must return a tuple of 1 gradients",
+    ),
+    # Operations
+    "add": (
+        lambda w: w.x + mg.ones(4), RuntimeError, r"add cannot combine shapes \(2, 3\) and \(4,\)",
+    ),
+    "compare": (
+        lambda w: w.x < mg.ones(4), RuntimeError, r"less cannot combine shapes \(2, 3\) and \(4,\)",
+    ),
+    "matmul": (
+        lambda w: w.x @ w.plain, RuntimeError, r"matmul cannot combine shapes \(2, 3\) and \(2, 3\)",
+    ),
+    "matmul of two dtypes": (
+        lambda w: w.x @ w.plain.double().T, RuntimeError, "one dtype, got float32 @ float64; see .*to",
+    ),
+    "add a string": (lambda w: w.x + "one", TypeError, "must be real numbers, got 'one'"),
+    "view": (
+        lambda w: w.x.view(4, -1), RuntimeError, r"shape \(2, 3\): cannot reshape array of size 6",
+    ),
+    "sum": (lambda w: w.x.sum(2), IndexError, "dim: axis 2 is out of bounds for .* dimension 2"),
+    "sum twice": (lambda w: w.x.sum((0, 0)), ValueError, "repeated axis in `dim`"),
+    "mean": (lambda w: w.x.mean(-3), IndexError, "dim: axis -3 is out of bounds"),
+    "mean of integers": (lambda w: w.ints.mean(), RuntimeError, r"got int64; use float\(\)"),
+    "max": (lambda w: w.x.max(-3), IndexError, "dim: axis -3 is out of bounds"),
+    "max of nothing": (
+        lambda w: w.x[:0].max(), RuntimeError, r"no elements \(shape \(0, 3\), dim None\)",
+    ),
+    "max over two": (lambda w: w.x.max((0, 1)), TypeError, "tuple"),
+    "argmax": (lambda w: w.x.argmax(5), IndexError, "axis 5 is out of bounds"),
+    "argmax over two": (lambda w: w.x.argmax((0, 1)), TypeError, "tuple"),
+    "transpose": (lambda w: w.x.transpose(0, 2), IndexError, "axis 2 is out of bounds"),
+    "index": (lambda w: w.x[2], IndexError, "index 2 is out of bounds for axis 0 with size 2"),
+    "in place on a leaf": (
+        lambda w: w.x.__iadd__(1), RuntimeError, r"requires grad changes in place only under no_grad",
+    ),
+    "zero_ a leaf": (lambda w: w.x.zero_(), RuntimeError, "changes in place only under no_grad"),
+    "assign to a leaf": (lambda w: w.x.__setitem__(0, 1), RuntimeError, "in place only under no_grad"),
+    "assign with a graph": (
+        lambda w: w.plain.__setitem__(0, w.x[0]), RuntimeError, "no gradient; assign value.detach",
+    ),
+    "assign too much": (lambda w: w.plain.__setitem__(0, [1, 2]), ValueError, r"\(2,\).*\(3,\)"),
+    "in place, shape": (lambda w: w.plain.__iadd__(np.ones(4)), RuntimeError, r"in-place add: .*\(4,\)"),
+    "in place, dtype": (lambda w: w.ints.__imul__(0.5), RuntimeError, "in-place multiply: .*int64"),
+    "in place, graph, shape": (
+        lambda w: mg.ones(3).__iadd__(w.x),
+        RuntimeError, r"in-place add: .* of shape \(3,\) cannot hold float32 of shape \(2, 3\)",
+    ),
+    "in place, graph, dtype": (
+        lambda w: w.ints.__imul__(w.x[:, 0]),
+        RuntimeError, r"in-place multiply: int64 of shape \(2,\) cannot hold float32",
+    ),
+    "deepcopy of a result": (lambda w: pickle.dumps(w.graph), RuntimeError, "only leaves can be copied"),
+    # Functions
+    "linear": (
+        lambda w: F.linear(w.x, mg.ones(4, 5)),
+        RuntimeError, r"\(..., D\) and \(H, D\), got input \(2, 3\) and weight \(4, 5\)",
+    ),
+    "linear's bias": (
+        lambda w: F.linear(w.x, mg.ones(4, 3), mg.ones(3)),
+        RuntimeError, r"linear: wanted a bias of shape \(4,\), got \(3,\)",
+    ),
+    "linear of two dtypes": (
+        lambda w: F.linear(w.x, mg.ones(4, 3).double()),
+        RuntimeError, "linear: wanted all float32 or all float64, got input float32, weight float64",
+    ),
+    "linear of images": (
+        lambda w: w.model(mg.tensor(np.ones((2, 3), "u1"))),
+        RuntimeError, "linear: wanted .* got input uint8, weight float32, bias float32",
+    ),
+    "linear of a number": (lambda w: w.model.main[0](mg.ones(())), RuntimeError, r"input \(\)"),
+    "relu of an array": (
+        lambda w: F.relu(np.ones(3)), TypeError, "relu: input must be a Tensor, got ndarray",
+    ),
+    "log_softmax": (lambda w: F.log_softmax(w.x, dim=2), IndexError, "dim: axis 2 is out of bounds"),
+    "targets floats": (
+        lambda w: F.nll_loss(w.x, [0.0, 1.0]),
+        RuntimeError, r"targets must be integers, got float32; use long\(\)",
+    ),
+    "targets too large": (
+        lambda w: F.nll_loss(w.x, [0, 3]), IndexError, r"targets\[1\] is 3, the classes are 0 to 2",
+    ),
+    "targets negative": (
+        lambda w: F.nll_loss(w.x, [-1, 0]), IndexError, r"targets\[0\] is -1, the classes are 0 to 2",
+    ),
+    "targets too few": (
+        lambda w: F.nll_loss(w.x, [0]),
+        ValueError, r"\(N, C\) and \(N,\), got log_probs \(2, 3\) and targets \(1,\)",
+    ),
+    "targets one-hot": (
+        lambda w: F.nll_loss(w.x, np.eye(3, dtype=int)[:2]), ValueError, r"targets \(2, 3\)",
+    ),
+    "empty batch": (
+        lambda w: F.nll_loss(w.x[:0], w.ints[:0]), ValueError, "mean over an empty batch does not exist",
+    ),
+    "reduction": (
+        lambda w: F.nll_loss(w.x, w.ints, "avg"), ValueError, "must be mean, sum or none, got 'avg'",
+    ),
+    # Models
+    "hidden_dims zero": (
+        lambda w: nn.MLP(hidden_dims=[10, 0]), ValueError, "out_features must be a positive integer, got 0",
+    ),
+    "hidden_dims negative": (lambda w: nn.MLP(hidden_dims=[-1]), ValueError, "positive integer, got -1"),
+    "hidden_dims float": (lambda w: nn.MLP(hidden_dims=[2.5]), ValueError, "positive integer, got 2.5"),
+    "hidden_dims string": (lambda w: nn.MLP(hidden_dims="10"), ValueError, "positive integer, got '1'"),
+    "hidden_dims a number": (lambda w: nn.MLP(hidden_dims=100), TypeError, "hidden_dims .*, got 100"),
+    "in_dim": (lambda w: nn.MLP(in_dim=0), ValueError, "in_features must be a positive integer, got 0"),
+    "a function as layer": (
+        lambda w: nn.Sequential(nn.ReLU(), F.relu), TypeError, "item 1 is no Module but function",
+    ),
+    "no forward": (lambda w: nn.Module()(1), NotImplementedError, r"Module needs a method forward\(\)"),
+    "images of another size": (lambda w: w.model(mg.ones(5)), RuntimeError, "cannot reshape.*size 5"),
+    "state, all at once": (
+        lambda w: w.model.load_state_dict(
+            state(w.model, main_0_weight=None, main_2_bias=mg.zeros(7), extra=mg.zeros(1))
+        ),
+        RuntimeError, r"(?s)MLP.*missing: main.0.weight.*unexpected: extra.*"
+        r"main.2.bias: got \(7,\), wanted \(3,\)",
+    ),
+    "state of another model": (
+        lambda w: w.model.load_state_dict(nn.MLP(3, 3, [5]).state_dict()),
+        RuntimeError, r"main.0.weight: got \(5, 3\), wanted \(4, 3\)",
+    ),
+    "state with words": (
+        lambda w: w.model.load_state_dict(state(w.model, main_2_bias="words")),
+        TypeError, "data must be real numbers, got 'words'",
+    ),
+    "state a file name": (
+        lambda w: w.model.load_state_dict("model.npz"), TypeError, "must map names to Tensors, got str",
+    ),
+    # Files
+    "no file": (lambda w: mg.load(w.folder / "none.npz"), FileNotFoundError, "none.npz"),
+    "file truncated": (
+        lambda w: mg.load(w.file(w.saved(w.model.state_dict())[:-50])),
+        RuntimeError, "model.npz is no whole file of named arrays",
+    ),
+    "file empty": (lambda w: mg.load(w.file(b"")), RuntimeError, "is no whole file of named arrays"),
+    "file pickled": (
+        lambda w: mg.load(w.file(pickle.dumps({"main.0.weight": 1}))),
+        RuntimeError, "no whole file of named arrays: .*allow_pickle",
+    ),
+    "file with objects": (
+        lambda w: mg.load(w.file(w.saved({"a": np.array([{}], object)}))),
+        RuntimeError, "no whole file of named arrays: .*allow_pickle",
+    ),
+    "file of another model": (
+        lambda w: w.model.load_state_dict(mg.load(w.file(w.saved(nn.MLP(3, 3).state_dict())))),
+        RuntimeError, r"missing: main.2.weight\n  missing: main.2.bias",
+    ),
+    "file into no folder": (lambda w: mg.save({}, w.folder / "no" / "a.npz"), FileNotFoundError, "no/"),
+    # Gradient descent
+    "lr negative": (lambda w: update(w, -0.1), ValueError, "lr must be a finite .* not negative, got -0.1"),
+    "lr NaN": (lambda w: update(w, math.nan), ValueError, "lr must be a finite number .*, got nan"),
+    "lr infinite": (lambda w: update(w, math.inf), ValueError, "lr must be a finite number .*, got inf"),
+    "lr a string": (lambda w: update(w, "0.1"), ValueError, "lr must be a finite .*, got '0.1'"),
+    "loss without graph": (
+        lambda w: optim.gradient_update(w.plain.sum(), [w.unused]), RuntimeError, "found no graph",
+    ),
+    "params without gradient": (
+        lambda w: optim.gradient_update(w.graph, [w.x, w.unused]),
+        RuntimeError, r"params\[1\] of shape \(4,\) has no gradient from this loss",
+    ),
+    "params one Tensor": (lambda w: optim.zero_grad(w.x), TypeError, "params must be several .*, got one Tensor"),
+    "params a model": (
+        lambda w: optim.zero_grad(w.model), TypeError, "params must be several .*, got one MLP",
+    ),
+    "params arrays": (
+        lambda w: optim.zero_grad([np.ones(3)]), TypeError, r"params\[0\] must be a Tensor .*, got array",
+    ),
+    "params half precision": (
+        lambda w: optim.gradient_update(w.graph, [w.x, mg.ones(2, dtype="f2")]),
+        TypeError, r"params\[1\] must be a Tensor of float32 or float64 .*, got .*float16",
+    ),
+    # Data and gradcheck
+    "lengths": (lambda w: next(minibatches(w.plain, w.ints[:1], 1)), ValueError, "2 inputs, but 1 targets"),
+    "batch_size": (lambda w: next(minibatches(w.plain, w.ints, 0)), ValueError, "positive, got 0"),
+    "set index": (
+        lambda w: datasets.Digits(np.ones((2, 28, 28), "u1"), np.ones(2), 0, 1, False)[2],
+        IndexError, "index 2 is out of bounds",
+    ),
+    "gradcheck of float32": (
+        lambda w: mg.gradcheck(lambda x: x, w.x),
+        TypeError, r"input 0 is float32; finite differences need .*float64, so use x.double\(\)",
+    ),
+    "gradcheck of nothing": (lambda w: mg.gradcheck(lambda x: x, w.plain), TypeError, "no input requires"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_explained_and_changes_nothing(name, tmp_path):
+    mistake, error, message = MISTAKES[name]
+    world = World(tmp_path)
+    before = world.snapshot()
+    with pytest.raises(error, match=message) as raised:
+        mistake(world)
+    assert type(raised.value).__module__ in ("builtins", "numpy.exceptions")
+    assert world.snapshot() == before
