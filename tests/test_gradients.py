@@ -117,7 +117,12 @@ OPERATIONS = {
     "mul, by itself": Operation(lambda F, a: a * a, one()),
     "div": Operation(lambda F, a, b: a / b, TWO, smooth=(ANY, NOT_ZERO)),
     "div, number": Operation(lambda F, a: 2 / a, one(), smooth=(NOT_ZERO,)),
-    "pow": Operation(lambda F, a, b: a**b, TWO, smooth=(POSITIVE, ANY)),
+    "pow": Operation(  # NumPy says (-inf) ** 0.5 is NaN; C and PyTorch say inf
+        lambda F, a, b: a**b,
+        TWO,
+        smooth=(POSITIVE, ANY),
+        wild=WILD.filter(lambda value: value != -np.inf),
+    ),
     "pow, number": Operation(lambda F, a: a**3, one()),
     "pow, of a number": Operation(lambda F, a: 2**a, one()),
     "neg": Operation(lambda F, a: -a, one()),
