@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -101,6 +102,23 @@ def test_train_mlp_stops_if_mnist_was_asked_for_and_is_not_there(tmp_path, no_to
 def test_train_mlp_stops_when_the_loss_is_not_finite(tmp_path):
     _, error = run(tmp_path, "train_mlp.py", "--data", "digits", "--lr", 1e4, fails=1)
     assert re.search(r"error: the loss is (nan|inf) at step \d+ \(epoch 1\).* Try --lr 0.05", error)
+
+
+def test_train_mlp_keeps_the_curves_at_ctrl_c(tmp_path):
+    arguments = "--data", "digits", "--epochs", "5000", "--save", "model.npz"
+    with subprocess.Popen(
+        [sys.executable, EXAMPLES / "train_mlp.py", *arguments],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        while "valid accuracy" not in process.stderr.read(1000):
+            pass
+        process.send_signal(signal.SIGINT)
+        printed, bar = process.communicate(timeout=60)
+    assert process.returncode == 0 and "Traceback" not in bar
+    assert "Stopped: here is what was learnt so far." in printed + bar
+    assert re.search(r"Test accuracy: [\d.]+% after epoch \d+, ", printed)
+    assert_drawn(tmp_path / "figures" / "train_mlp.png")
+    assert len(mg.load(tmp_path / "model.npz")) == 8
 
 
 @pytest.mark.parametrize(

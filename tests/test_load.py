@@ -1,0 +1,188 @@
+"""Under load and over time: memory, threads, processes, folders that cannot be written."""
+
+import ctypes
+import gc
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad import datasets, kernels, nn, optim
+from minigrad import functional as F
+
+
+def train(seed, steps):
+    """The parameters of a small model after some steps, as one array."""
+    rng = np.random.default_rng(seed)
+    model = nn.MLP(20, 4, [16, 8])
+    for parameter in model.parameters():
+        parameter.data = rng.uniform(-0.3, 0.3, parameter.shape).astype("f4")
+    for _ in range(steps):
+        x = mg.from_numpy(rng.normal(size=(200, 20)).astype("f4"))
+        loss = F.nll_loss(model(x), rng.integers(0, 4, 200))
+        optim.gradient_update(loss, model.parameters(), lr=0.1)
+    return np.concatenate([p.detach().numpy().ravel() for p in model.parameters()])
+
+
+def run(code, *arguments, **options):
+    """What a Python program prints that may call `train` and all else that is imported here."""
+    environment = {"PYTHONPATH": str(Path(__file__).parent)} | options.pop("environment", {})
+    done = subprocess.run(
+        [sys.executable, "-c", "from test_load import *\n" + code, *map(str, arguments)],
+        env=os.environ | environment, capture_output=True, text=True, timeout=120, **options,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+# Memory
+
+
+def test_memory_stays_flat_without_the_garbage_collector():
+    train(0, 500)
+    gc.collect()
+    gc.disable()
+    try:
+        tensors = [sum(isinstance(o, mg.Tensor) for o in gc.get_objects())]
+        peaks = [resource.getrusage(resource.RUSAGE_SELF).ru_maxrss]
+        train(0, 20_000)
+        tensors.append(sum(isinstance(o, mg.Tensor) for o in gc.get_objects()))
+        peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    finally:
+        gc.enable()
+    assert tensors[0] == tensors[1]
+    assert peaks[1] - peaks[0] < 4096  # KiB; a graph that is not freed holds 50 a step
+
+
+@pytest.mark.slow
+def test_a_million_operations():
+    x = mg.tensor(1.0, requires_grad=True)
+    y = x
+    for _ in range(1_000_000):
+        y = y + 1
+    y.backward()
+    assert x.grad.item() == 1
+
+
+# Threads and processes
+
+
+@pytest.mark.parametrize("layer", ["default", "workqueue"])
+def test_two_threads_train_as_one_after_the_other(layer):
+    """Numba's workqueue layer aborts when two threads enter it: no kernel may."""
+    code = """
+alone = [train(seed, 300) for seed in (1, 2)]
+together = {}
+threads = [
+    threading.Thread(target=lambda seed=seed: together.update({seed: train(seed, 300)}))
+    for seed in (1, 2)
+]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+for seed, expected in zip((1, 2), alone):
+    np.testing.assert_array_equal(together[seed], expected)
+print("equal")
+"""
+    assert run(code, environment={"NUMBA_THREADING_LAYER": layer}) == "equal"
+
+
+def test_no_kernel_enters_numbas_threading_layer():
+    compiled = [k for k in vars(kernels).values() if hasattr(k, "targetoptions")]
+    assert compiled and not any(k.targetoptions.get("parallel") for k in compiled)
+
+
+def test_training_in_a_forked_child():
+    code = """
+expected = train(1, 50)
+child = os.fork()
+if child == 0:
+    os._exit(0 if (train(1, 50) == expected).all() else 1)
+signal.alarm(60)
+print(os.waitpid(child, 0)[1])
+"""
+    assert run(code) == "0"
+
+
+def test_same_seed_same_bits():
+    code = "sys.stdout.write(train(3, 200).tobytes().hex())"
+    first = run(code)
+    assert len(first) > 1000 and run(code) == first
+
+
+def without_rights():
+    """Take from root the right to write where the permissions forbid it."""
+    PR_CAPBSET_DROP, CAP_DAC_OVERRIDE = 24, 1
+    ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, 0, 0, 0)
+
+
+def test_a_read_only_installation_without_a_home(tmp_path):
+    package = tmp_path / "site" / "minigrad"
+    shutil.copytree(Path(mg.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    for folder in (package, tmp_path / "site", tmp_path):
+        folder.chmod(0o555)
+    code = """
+try:
+    open("new", "w")
+except PermissionError:
+    print(Path(mg.__file__).parent, train(0, 3).dtype)
+"""
+    environment = {"HOME": str(tmp_path / "none"), "XDG_CACHE_HOME": str(tmp_path / "none")}
+    environment["PYTHONPATH"] = f"{tmp_path / 'site'}:{Path(__file__).parent}"
+    try:
+        printed = run(code, cwd=package, environment=environment, preexec_fn=without_rights)
+    finally:
+        tmp_path.chmod(0o755)
+    assert printed == f"{package} float32"
+    assert not (package / "__pycache__").exists()
+
+
+# Files
+
+
+LOAD = "train, test = datasets.load_mnist_data(root=sys.argv[1])\n"
+
+
+def test_two_processes_write_one_cache(mnist_root, tmp_path):
+    shutil.copytree(mnist_root, tmp_path, symlinks=True, dirs_exist_ok=True)
+    cache = tmp_path / "MNIST" / "raw" / "minigrad-cache.npz"
+    cache.unlink(missing_ok=True)
+    printed = []
+    code = LOAD + "print(len(train), len(test), train.data.array.sum())"
+    threads = [
+        threading.Thread(target=lambda: printed.append(run(code, tmp_path))) for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    printed.append(run(code, tmp_path))  # from the cache
+    assert printed == ["60000 10000 1567298545"] * 3
+    assert {path.name for path in cache.parent.iterdir()} == {*datasets.MNIST_FILES, cache.name}
+
+
+def test_a_process_killed_while_it_writes_the_cache_does_no_harm(mnist_root, tmp_path):
+    shutil.copytree(mnist_root, tmp_path, symlinks=True, dirs_exist_ok=True)
+    cache = tmp_path / "MNIST" / "raw" / "minigrad-cache.npz"
+    cache.unlink(missing_ok=True)
+    code = """
+def die(file, **arrays):
+    file.write(b"half a file")
+    file.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+np.savez = die
+"""
+    with pytest.raises(AssertionError):
+        run(code + LOAD, tmp_path)
+    assert not cache.exists() and len(list(cache.parent.iterdir())) == 5
+    train_set, _ = datasets.load_mnist_data(root=tmp_path)
+    assert len(train_set) == 60000 and cache.exists()
