@@ -152,5 +152,7 @@ def test_train_mlp_finds_out_early_that_it_cannot_write(tmp_path, arguments):
 def test_the_code_in_the_readme_runs_as_printed(tmp_path, capsys):
     readme = (EXAMPLES.parent / "README.md").read_text()
     code = "".join(re.findall(r"```python\n(.*?)```", readme, re.DOTALL))
-    exec(compile(code, "README.md", "exec"), {})
+    names = {}
+    exec(compile(code, "README.md", "exec"), names)
+    names["test_square"]()
     assert re.search(r"^tensor\(0.9\d+\)$", capsys.readouterr().out, re.M)
