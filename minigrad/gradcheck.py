@@ -16,19 +16,20 @@ class GradcheckError(AssertionError):
 def gradcheck(f, *inputs, rtol=1e-6, atol=1e-8):
     """Compare the gradients of `f` with central finite differences.
 
-    Of an output with several elements, a fixed random combination is checked: errors in two
-    of its elements cannot cancel but by a rare accident.
+    What is differentiated is a fixed random combination of all elements of the output, so
+    that errors in two of them cannot cancel but by a rare accident.
 
     Parameters
     ----------
     f : callable
-        From Tensors to a Tensor, differentiable where it is checked.
+        From Tensors to one float64 Tensor, differentiable within the step (6e-6, or that part
+        of a large input) around where it is checked.
     *inputs : Tensor or anything else
         The arguments of `f`. Those that require grad are checked, and must be float64: in
         float32 round-off would drown the finite difference.
     rtol, atol : float
         |analytic - numeric| may be up to atol + rtol * the largest of all |gradients| of
-        that input.
+        that input: give inputs whose elements have gradients of similar size.
 
     Returns
     -------
@@ -37,31 +38,46 @@ def gradcheck(f, *inputs, rtol=1e-6, atol=1e-8):
     Raises
     ------
     GradcheckError
-        With the input, the worst element, both values and the step.
+        With the input, the worst element, both values and the step; or if `f` changes its
+        inputs, or is not a function of them alone.
     TypeError
-        If no input requires grad, or one that does is not float64.
+        If no input requires grad, or one that does or the result is not float64.
     """
     checked = [i for i, x in enumerate(inputs) if isinstance(x, Tensor) and x.requires_grad]
     if not checked:
-        raise TypeError("gradcheck: no input requires grad")
+        raise TypeError("gradcheck: no input requires grad (several are passed as *inputs)")
     for i in checked:
         if inputs[i].dtype != np.float64:
             raise TypeError(
                 f"gradcheck: input {i} is {inputs[i].dtype}; finite differences need the digits "
                 "of float64, so use x.double()"
             )
-    arrays = [x.array.copy() if isinstance(x, Tensor) else x for x in inputs]
 
     def call(arrays):
         tensors = [
-            Tensor(a.copy(), requires_grad=i in checked) if isinstance(x, Tensor) else x
+            Tensor(a, requires_grad=i in checked) if isinstance(x, Tensor) else x
             for i, (x, a) in enumerate(zip(inputs, arrays))
         ]
-        return f(*tensors), tensors
+        out = f(*tensors)
+        if not isinstance(out, Tensor) or out.dtype != np.float64:
+            got = out.dtype if isinstance(out, Tensor) else type(out).__name__
+            raise TypeError(f"gradcheck: f must return one float64 Tensor, got {got}")
+        return out, tensors
 
-    out, tensors = call(arrays)
-    weights = np.random.default_rng(0).uniform(0.5, 1.5, out.shape) if out.ndim else np.ones(())
+    def value(arrays):
+        return call([np.copy(a) for a in arrays])[0].detach().numpy()
+
+    arrays = [x.array.copy() if isinstance(x, Tensor) else x for x in inputs]
+    # The gradient is taken on the very arrays that were given, in their layout in memory.
+    out, tensors = call([x.array if isinstance(x, Tensor) else x for x in inputs])
+    weights = np.asarray(np.random.default_rng(0).uniform(0.5, 1.5, out.shape))
+    weights.flags.writeable = False  # a VJP must not write into what it is given
     out.backward(weights)
+    for i, x in enumerate(inputs):
+        if isinstance(x, Tensor) and not np.array_equal(x.array, arrays[i], equal_nan=True):
+            raise GradcheckError(f"f or its VJP has changed input {i} in place")
+    if not np.allclose(value(arrays), out.array, rtol=1e-9, atol=1e-12, equal_nan=True):
+        raise GradcheckError("f gives two results for the same numbers: is it random?")
 
     for i in checked:
         numeric = np.empty(arrays[i].shape)
@@ -70,22 +86,23 @@ def gradcheck(f, *inputs, rtol=1e-6, atol=1e-8):
             kept = arrays[i][index]
             up, down = kept + steps[index], kept - steps[index]
             arrays[i][index] = up
-            f_up = np.sum(call(arrays)[0].detach().numpy() * weights)
+            f_up = value(arrays)
             arrays[i][index] = down
-            f_down = np.sum(call(arrays)[0].detach().numpy() * weights)
+            f_down = value(arrays)
             arrays[i][index] = kept
-            numeric[index] = (f_up - f_down) / (up - down)  # the step as rounded, not 2h
+            # the step as rounded, not 2h
+            numeric[index] = np.sum((f_up - f_down) * weights) / (up - down)
         grad = tensors[i].grad
         analytic = np.zeros_like(numeric) if grad is None else grad.numpy()
         error = np.abs(analytic - numeric)
         allowed = atol + rtol * max(np.abs(numeric).max(initial=0), np.abs(analytic).max(initial=0))
         if not (np.all(error <= allowed) and np.isfinite(allowed)):
-            worst = np.unravel_index(
-                np.nanargmax(np.where(np.isnan(error), np.inf, error)), error.shape
-            )
+            flat = np.argmax(np.where(np.isnan(error), np.inf, error))
+            worst = tuple(map(int, np.unravel_index(flat, error.shape)))
             raise GradcheckError(
-                f"input {i}, element {tuple(map(int, worst))}: analytic gradient "
-                f"{analytic[worst]:.10g}, finite difference {numeric[worst]:.10g} "
-                f"(step {steps[worst]:.2g}, allowed error {allowed:.2g})"
+                f"input {i}, element {worst}, which is {arrays[i][worst]:.6g}: "
+                f"analytic gradient {analytic[worst]:.10g}, finite difference "
+                f"{numeric[worst]:.10g} (of a random combination of the outputs; "
+                f"step {steps[worst]:.2g}, allowed error {allowed:.2g})"
             )
     return True

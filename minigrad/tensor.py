@@ -278,9 +278,9 @@ class Tensor:
             for parent, grad in zip(node.parents, grads):
                 if not parent._requires_grad or grad is None:
                     continue
-                if grad.shape != parent.shape:
-                    shapes = f"{grad.shape} for an input of shape {parent.shape}"
-                    raise RuntimeError(f"{name} returned a gradient of shape {shapes}")
+                if not isinstance(grad, (np.ndarray, np.generic)) or grad.shape != parent.shape:
+                    got = f"a {type(grad).__name__} of shape {np.shape(grad)}"
+                    raise RuntimeError(f"{name} returned {got} for an array of {parent.shape}")
                 if parent in waiting:  # a new sum, never +=: other nodes may hold these arrays
                     waiting[parent] = waiting[parent] + grad
                 else:

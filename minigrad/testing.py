@@ -2,6 +2,7 @@
 
 Whoever adds an operation tests its gradient with `gradcheck` on what these draw::
 
+    @settings(deadline=None)  # a kernel's first call takes a second: it is compiled
     @given(tensors(min_value=0.1, max_value=10))
     def test_square_root(x):
         assert mg.gradcheck(square_root, x)
@@ -62,7 +63,8 @@ def arrays(draw, shape=None, dtype=float64, elements=None, min_value=-3, max_val
         for x in (shapes() if shape is None else shape, dtype)
     )
     if elements is None:
-        elements = st.floats(min_value, max_value, width=32)
+        low, high = float(np.float32(min_value)), float(np.float32(max_value))
+        elements = st.floats(low, high, width=32)  # numbers that are short when printed
     array = draw(hnp.arrays(dtype, shape, elements=elements, unique=unique))
     order = draw(st.permutations(range(array.ndim)))
     steps = [draw(st.sampled_from([1, 2, -1])) for _ in order]
@@ -71,12 +73,15 @@ def arrays(draw, shape=None, dtype=float64, elements=None, min_value=-3, max_val
 
 @st.composite
 def tensors(draw, shape=None, dtype=float64, requires_grad=True, **values):
-    """Tensors over `arrays`, whose parameters they take; float64, as `gradcheck` wants."""
+    """Tensors over `arrays`, whose parameters they take; float64, as `gradcheck` wants.
+
+    The numbers are between -3 and 3 unless `min_value`, `max_value` or `elements` is given.
+    """
     return Tensor(draw(arrays(shape, dtype, **values)), requires_grad)
 
 
 @st.composite
 def broadcasting_tensors(draw, number=2, dtype=float64, requires_grad=True, **values):
-    """Tuples of `number` Tensors whose shapes broadcast against one another."""
+    """Tuples of `number` Tensors whose shapes broadcast: ``gradcheck(f, *drawn)``."""
     drawn = draw(broadcasting_shapes(number))
     return tuple(draw(tensors(shape, dtype, requires_grad, **values)) for shape in drawn)

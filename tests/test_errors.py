@@ -105,7 +105,11 @@ MISTAKES = {
     "gradient a string": (lambda w: w.graph.backward("1"), TypeError, "must be real numbers, got '1'"),
     "VJP of another shape": (
         lambda w: (w.x + mg.record(w.x.array, (w.x,), broken)).sum().backward(),
-        RuntimeError, r"broken returned a gradient of shape \(1, 3\) for an input of shape \(2, 3\)",
+        RuntimeError, r"broken returned a ndarray of shape \(1, 3\) for an array of \(2, 3\)",
+    ),
+    "VJP with a Tensor": (
+        lambda w: (w.x + mg.record(w.x.array, (w.x,), lambda grad: (w.x * 2,))).sum().backward(),
+        RuntimeError, r"<lambda> returned a Tensor of shape \(2, 3\) for an array of \(2, 3\)",
     ),
     "VJP without tuple": (
         lambda w: (w.x + mg.record(w.x.array, (w.x,), lambda grad: grad)).sum().backward(),
