@@ -79,7 +79,7 @@ class Module:
         parameters = dict(self.named_parameters())
         problems = [f"missing: {name}" for name in parameters if name not in state]
         problems += [f"unexpected: {name}" for name in state if name not in parameters]
-        new = {name: as_array(state[name]) for name in parameters if name in state}
+        new = {name: as_array(state[name]).copy() for name in parameters if name in state}
         for name, array in new.items():
             if array.shape != parameters[name].shape:
                 problems.append(f"{name}: got {array.shape}, wanted {parameters[name].shape}")
@@ -114,9 +114,9 @@ class Linear(Module):
     ----------
     weight : Parameter, float32, shape (H, D)
     bias : Parameter, float32, shape (H,), or None
-        Both are drawn uniformly from ±1/√D, as PyTorch does. Such a weight has variance
-        1/(3D), so the D terms of an output add up to a third of the inputs' mean square,
-        whatever D is.
+        Both are drawn uniformly from ±1/√D, as PyTorch does. A uniform number in ±u has
+        variance u²/3, here 1/(3D), so Σ_d x[d] W[h, d] has a third of the mean square of x:
+        outputs neither grow nor shrink with D.
     """
 
     def __init__(self, in_features, out_features, bias=True):

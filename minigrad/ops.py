@@ -152,13 +152,11 @@ def matmul(a, b):
 
     # out[i, j] = Σ_k a[i, k] b[k, j], so that
     # ∂L/∂a[i, k] = Σ_j G[i, j] b[k, j], that is G bᵀ, and likewise ∂L/∂b = aᵀ G.
-    def vjp(grad):
-        grad_a = grad_b = None  # a product that nobody needs would cost as much as the forward one
-        if a.requires_grad:
-            grad_a = unbroadcast(grad @ y.swapaxes(-1, -2), x.shape)
-        if b.requires_grad:
-            grad_b = unbroadcast(x.swapaxes(-1, -2) @ grad, y.shape)
-        return grad_a, grad_b
+    def vjp(grad):  # a product that nobody needs would cost as much as the forward one
+        return (
+            unbroadcast(grad @ y.swapaxes(-1, -2), x.shape) if a.requires_grad else None,
+            unbroadcast(x.swapaxes(-1, -2) @ grad, y.shape) if b.requires_grad else None,
+        )
 
     return record(_broadcast(np.matmul, a, b), (a, b), vjp)
 
@@ -224,7 +222,7 @@ def _reverse_dims(x):
 
 
 def getitem(x, index):
-    """x[index]: integers and slices share memory, arrays of integers or bools copy."""
+    """x[index]: slices share memory, arrays of integers or bools and single elements copy."""
     shape, picked = x.shape, x.array[index]
     is_view = np.may_share_memory(picked, x.array)
 
@@ -259,7 +257,7 @@ def mean(x, dim=None, keepdim=False):
     if x.dtype.kind != "f":
         raise RuntimeError(f"mean() needs floating-point numbers, got {x.dtype}; use float()")
     total = sum(x, dim, keepdim)
-    return div(total, x.numel() / (total.numel() or 1))
+    return div(total, x.numel() / (total.numel() or 1))  # by how many went into each sum
 
 
 Max = collections.namedtuple("Max", ["values", "indices"])
@@ -280,11 +278,13 @@ def max(x, dim=None, keepdim=False):
 
         def vjp(grad):
             largest = (saved == out) | np.isnan(saved)  # a NaN, if any, is the maximum
-            return (largest * (grad / np.count_nonzero(largest)),)
+            return (np.where(largest, grad / np.count_nonzero(largest), 0),)
 
         return record(out, (x,), vjp)
 
     indices = saved.argmax(axis=dim, keepdims=True)
+    # The grids 0..n-1 of the other dimensions: of a matrix, dim=1 picks x[i, indices[i, 0]],
+    # and `getitem` has the VJP for that.
     others = np.indices(indices.shape, sparse=True)
     values = getitem(x, (*others[:dim], indices, *others[dim + 1 :]))
     shape = indices.shape if keepdim else indices.squeeze(dim).shape
@@ -308,7 +308,7 @@ def _comparison(ufunc):
     return compare
 
 
-def _in_place(operation, ufunc):
+def _in_place(operation):
     """``a += b`` and its like.
 
     If the result requires grad, the graph may need the old value of `a`: the result is a new
@@ -318,18 +318,13 @@ def _in_place(operation, ufunc):
     def method(a, b):
         if a.is_leaf:
             a._refuse_in_place()
-        recorded = a.requires_grad or (isinstance(b, Tensor) and b.requires_grad)
-        if is_grad_enabled() and recorded:
-            out = operation(a, b)
-            if out.shape != a.shape or not np.can_cast(out.dtype, a.dtype, "same_kind"):
-                held, new = (f"{x.dtype} of shape {x.shape}" for x in (a, out))
-                raise RuntimeError(f"in-place {ufunc.__name__}: {held} cannot hold {new}")
+        out = operation(a, b)
+        if out.shape != a.shape or not np.can_cast(out.dtype, a.dtype, "same_kind"):
+            held, new = (f"{x.dtype} of shape {x.shape}" for x in (a, out))
+            raise RuntimeError(f"in-place {operation.__name__}: {held} cannot hold {new}")
+        if out.requires_grad:
             return to(out, a.dtype)
-        b = b if type(b) in (bool, int, float) else as_array(b)  # a number takes the dtype of a
-        try:
-            ufunc(a.array, b, out=a.array, casting="same_kind")
-        except (ValueError, TypeError) as error:
-            raise RuntimeError(f"in-place {ufunc.__name__}: {error}") from None
+        a.array[...] = out.array
         return a
 
     return method
@@ -352,10 +347,8 @@ Tensor.__neg__ = neg
 Tensor.__eq__, Tensor.__ne__ = _comparison(np.equal), _comparison(np.not_equal)
 Tensor.__lt__, Tensor.__le__ = _comparison(np.less), _comparison(np.less_equal)
 Tensor.__gt__, Tensor.__ge__ = _comparison(np.greater), _comparison(np.greater_equal)
-Tensor.__iadd__ = _in_place(add, np.add)
-Tensor.__isub__ = _in_place(sub, np.subtract)
-Tensor.__imul__ = _in_place(mul, np.multiply)
-Tensor.__itruediv__, Tensor.__ipow__ = _in_place(div, np.divide), _in_place(pow, np.power)
+Tensor.__iadd__, Tensor.__isub__, Tensor.__imul__ = map(_in_place, (add, sub, mul))
+Tensor.__itruediv__, Tensor.__ipow__ = map(_in_place, (div, pow))
 Tensor.__getitem__, Tensor.__setitem__ = getitem, _setitem
 Tensor.exp, Tensor.log, Tensor.tanh = exp, log, tanh
 Tensor.sum, Tensor.mean, Tensor.max, Tensor.argmax = sum, mean, max, argmax

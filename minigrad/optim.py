@@ -55,6 +55,8 @@ def gradient_update(loss, params, lr=1e-3):
     params = _parameters(params)
     if not (isinstance(lr, Real) and 0 <= lr < math.inf):
         raise ValueError(f"lr must be a finite number that is not negative, got {lr!r}")
+    if not (isinstance(loss, Tensor) and loss.requires_grad and loss.numel() == 1):
+        raise RuntimeError(f"loss must be one number made by operations on params, got {loss!r}")
     zero_grad(params)
     loss.backward()
     for i, param in enumerate(params):

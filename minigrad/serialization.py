@@ -1,12 +1,13 @@
 """Named arrays in a file: the parameters of a model, the cache of a data set."""
 
 import os
-import tempfile
+import threading
+import zipfile
 from pathlib import Path
 
 import numpy as np
 
-from .tensor import Tensor
+from .tensor import Tensor, as_array
 
 
 def save(state, path):
@@ -19,16 +20,17 @@ def save(state, path):
     path : path
         A file that is there already is replaced.
     """
-    path = Path(path)
+    arrays = {name: as_array(value) for name, value in state.items()}
     # Under another name first, then renamed: no reader ever sees half a file.
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
+    aside = Path(f"{path}.{os.getpid()}-{threading.get_ident()}.tmp")
     try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, **{key: np.asarray(value) for key, value in state.items()})
-        os.chmod(name, 0o644)  # mkstemp's files are its owner's alone
-        os.replace(name, path)
+        with zipfile.ZipFile(aside, "w") as archive:  # not np.savez: it reserves some names
+            for name, array in arrays.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                    np.lib.format.write_array(file, array, allow_pickle=False)
+        os.replace(aside, path)
     except BaseException:
-        os.unlink(name)
+        aside.unlink(missing_ok=True)
         raise
 
 

@@ -5,14 +5,16 @@ array of the shape of x. An operation out = f(x, ...) needs no more than the cha
 
     ∂L/∂x[i] = Σ_j ∂L/∂out[j] ∂out[j]/∂x[i],
 
-to turn the gradient of its output into that of an input. This sum is its vector-Jacobian
-product (VJP); the Jacobian itself, a huge matrix, is never built. For out = x * y the VJP
-turns G into (G * y, G * x).
+to turn G = ∂L/∂out into the gradient of an input (i and j run over all elements). This sum
+is its vector-Jacobian product (VJP); the Jacobian itself, a huge matrix, is never built. For
+out = x * y the VJP turns G into (G * y, G * x). If several operations use x, L depends on x
+through each of them, and what they send back adds up.
 
 An operation hands its result to `record`, together with its inputs (the parents) and its
 VJP: that is all the engine knows of any operation. Tensors and their parents form the
 graph; a leaf is a Tensor that no recorded operation made; the consumers of a Tensor are
-those that have it as a parent. `record` and `Tensor.backward` are the engine; the rest of
+those that have it as a parent: its gradient is complete when all of them have sent theirs.
+`record` and `Tensor.backward` are the engine; the rest of
 this file is comfort.
 """
 
@@ -26,7 +28,7 @@ import numpy as np
 float32, float64, int64 = np.dtype("float32"), np.dtype("float64"), np.dtype("int64")
 
 generator = np.random.default_rng()
-_clock = itertools.count()
+_clock = itertools.count()  # numbers Tensors in the order of their creation
 
 
 class _GradMode(threading.local):
@@ -94,7 +96,8 @@ class Tensor:
     Attributes
     ----------
     array : numpy.ndarray
-        The numbers.
+        The numbers, for code inside the engine; `detach` and `data` wrap the same array in
+        a Tensor without history. (Inside a VJP, ``grad`` is always an array.)
     grad : Tensor or None
         The gradient that `backward` has accumulated; leaves only. It has the shape and dtype
         of `array`.
@@ -152,6 +155,8 @@ class Tensor:
         array = as_array(value)
         if self._requires_grad and array.dtype.kind != "f":
             raise RuntimeError(f"a Tensor that requires grad cannot hold {array.dtype} data")
+        if (array.shape, array.dtype) != (self.shape, self.dtype):
+            self._grad = None  # it does not fit any more
         self.array = array
 
     def detach(self):
@@ -176,7 +181,7 @@ class Tensor:
     shape = property(lambda self: self.array.shape)
     dtype = property(lambda self: self.array.dtype)
     ndim = property(lambda self: self.array.ndim)
-    is_leaf = property(lambda self: self.vjp is None)  # no recorded operation made it
+    is_leaf = property(lambda self: self.vjp is None)
 
     def size(self, dim=None):
         """The shape, or the length of one dimension."""
@@ -196,7 +201,7 @@ class Tensor:
         return len(self.array)
 
     def __iter__(self):
-        return (self[i] for i in range(len(self)))
+        return (self[i] for i in range(len(self)))  # `ops` gives Tensor its operators
 
     __bool__ = lambda self: bool(self.item())
     __int__ = lambda self: int(self.item())
@@ -263,10 +268,10 @@ class Tensor:
         if gradient.shape != self.shape:
             raise RuntimeError(f"gradient has shape {gradient.shape}, the Tensor {self.shape}")
 
-        # Gradients wait at their nodes; heappop takes the smallest, so the youngest node.
-        # A consumer is younger than what it consumes, and any that is still to come will be
-        # reached from a node that waits and is younger yet: the youngest node that waits has
-        # no consumer left, so its gradient is complete.
+        # Always take the youngest node that waits; a heap is smallest first, hence the minus.
+        # Its gradient is complete: a consumer would be younger, and all nodes that are still
+        # to come are older than the one taken. No two were created at the same time, so the
+        # heap never compares Tensors.
         waiting, queue = {self: gradient}, [(-self.created, self)]
         while queue:
             node = heapq.heappop(queue)[1]
@@ -281,6 +286,7 @@ class Tensor:
                 if not isinstance(grad, (np.ndarray, np.generic)) or grad.shape != parent.shape:
                     got = f"a {type(grad).__name__} of shape {np.shape(grad)}"
                     raise RuntimeError(f"{name} returned {got} for an array of {parent.shape}")
+                grad = grad.astype(parent.dtype, copy=False)
                 if parent in waiting:  # a new sum, never +=: other nodes may hold these arrays
                     waiting[parent] = waiting[parent] + grad
                 else:

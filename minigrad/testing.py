@@ -53,6 +53,7 @@ def arrays(draw, shape=None, dtype=float64, elements=None, min_value=-3, max_val
     shape : strategy or tuple of int, optional
         `shapes()` by default.
     dtype : strategy or dtype
+        Floating-point, unless `elements` is given.
     elements : strategy, optional
         What the numbers are drawn from, instead of between `min_value` and `max_value`.
     unique : bool

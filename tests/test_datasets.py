@@ -144,7 +144,7 @@ def test_a_folder_that_cannot_be_written_is_no_obstacle(raw, monkeypatch):
     def refuse(*args, **kwargs):
         raise PermissionError("read-only")
 
-    monkeypatch.setattr(serialization.tempfile, "mkstemp", refuse)
+    monkeypatch.setattr(serialization.zipfile, "ZipFile", refuse)
     train, _ = datasets.load_mnist_data(root=raw.parent.parent)
     assert len(train) == 60000 and not (raw / "minigrad-cache.npz").exists()
 

@@ -83,9 +83,14 @@ def test_shared_parameters_come_once():
 
 def test_state_dict_goes_through_a_file(tmp_path):
     model, other = nn.MLP(hidden_dims=[5]), nn.MLP(hidden_dims=[5])
-    mg.save(model.state_dict(), tmp_path / "model.npz")
+    mg.save(dict(model.named_parameters()), tmp_path / "model.npz")
     other.load_state_dict(mg.load(tmp_path / "model.npz"))
     assert [path.name for path in tmp_path.iterdir()] == ["model.npz"]
+    mg.save({"file": mg.ones(1), "allow_pickle": 2}, tmp_path / "odd.npz")
+    assert {k: v.tolist() for k, v in mg.load(tmp_path / "odd.npz").items()} == {
+        "file": [1],
+        "allow_pickle": 2,
+    }
     x = mg.randn(2, 784)
     assert other(x).tolist() == model(x).tolist()
     model.state_dict()["main.0.bias"].zero_()  # shares memory, as in PyTorch
@@ -168,6 +173,13 @@ def test_gradient_update_moves_parameters_that_are_views():
     w.requires_grad = True
     optim.gradient_update((w * w).sum(), [w], lr=0.25)
     assert base.tolist() == [[0.5] * 2] * 3
+
+
+def test_gradient_update_refuses_a_parameter_without_gradient():
+    w, unused = mg.ones(2, requires_grad=True), mg.ones(3, requires_grad=True)
+    with pytest.raises(RuntimeError, match=r"params\[1\] of shape \(3,\) has no gradient"):
+        optim.gradient_update((w * w).sum(), [w, unused], lr=0.1)
+    assert w.tolist() == [1, 1]
 
 
 def test_gradient_update_writes_to_no_read_only_array():
