@@ -197,7 +197,7 @@ def test_in_place_errors_change_nothing():
     x, w = mg.tensor([1, 2]), leaf(1.0, 2.0)
     with pytest.raises(RuntimeError, match="in-place div"):
         x /= 2
-    with pytest.raises(RuntimeError, match="add cannot combine"):
+    with pytest.raises(RuntimeError, match=r"in-place add: .* cannot hold int64 of shape \(3, 2\)"):
         x += np.ones((3, 2), dtype=int)
     with pytest.raises(
         RuntimeError, match=r"in-place add: int64 of shape \(2,\) cannot hold float32"
