@@ -23,8 +23,7 @@ def _check_floating(function, **arguments):
     for name, x in arguments.items():
         if not isinstance(x, Tensor):
             raise TypeError(f"{function}: {name} must be a Tensor, got {type(x).__name__}")
-    dtypes = [x.dtype for x in arguments.values()]
-    if dtypes[0] not in (float32, float64) or len(set(dtypes)) > 1:
+    if {x.array.dtype for x in arguments.values()} not in ({float32}, {float64}):
         got = ", ".join(f"{name} {x.dtype}" for name, x in arguments.items())
         raise RuntimeError(f"{function}: wanted all float32 or all float64, got {got}; see to()")
 
@@ -163,22 +162,23 @@ def nll_loss(log_probs, targets, reduction="mean"):
     if reduction == "mean" and len(targets) == 0:
         raise ValueError("nll_loss: the mean over an empty batch does not exist")
     targets = targets.astype(np.int64, order="C")  # a copy: the VJP must not meet other targets
-    losses = np.empty(len(targets), log_probs.dtype)
-    bad = kernels.nll_loss_forward(_dense(log_probs.array), targets, losses)
+    x = _dense(log_probs.array)
+    losses = np.empty(len(targets), x.dtype)
+    bad = kernels.nll_loss_forward(x, targets, losses)
     if bad >= 0:
         classes = f"0 to {log_probs.shape[1] - 1}"
         raise IndexError(f"nll_loss: targets[{bad}] is {targets[bad]}, the classes are {classes}")
 
     def vjp(grad):
-        if reduction == "mean":
-            grad = grad / len(targets)
-        grad = _dense(np.broadcast_to(grad, targets.shape))
-        grad_log_probs = np.empty(log_probs.shape, log_probs.dtype)
-        kernels.nll_loss_backward(grad, targets, grad_log_probs)
+        grad_losses, grad_log_probs = np.empty_like(losses), np.empty(x.shape, x.dtype)
+        grad_losses[:] = grad / len(losses) if reduction == "mean" else grad
+        kernels.nll_loss_backward(grad_losses, targets, grad_log_probs)
         return (grad_log_probs,)
 
-    reduced = losses if reduction == "none" else getattr(losses, reduction)()
-    return record(reduced, (log_probs,), vjp)
+    if reduction == "none":
+        return record(losses, (log_probs,), vjp)
+    total = losses.sum()
+    return record(total / len(losses) if reduction == "mean" else total, (log_probs,), vjp)
 
 
 Tensor.relu, Tensor.log_softmax = relu, log_softmax

@@ -32,7 +32,7 @@ def zero_grad(params):
 
 
 def gradient_update(loss, params, lr=1e-3):
-    """One step of gradient descent: zero the gradients, back-propagate, param -= lr * grad.
+    """One step of gradient descent: clear the gradients, back-propagate, param -= lr * grad.
 
     Parameters
     ----------
@@ -49,15 +49,16 @@ def gradient_update(loss, params, lr=1e-3):
     TypeError
         If `params` is one Tensor, or holds something that cannot be updated in place.
     RuntimeError
-        If `loss` has no graph, or one of the `params` has never received a gradient. No
-        parameter has moved then, though gradients have been zeroed.
+        If `loss` has no graph, or does not depend on one of the `params`. No parameter has
+        moved then, though in the second case there are new gradients.
     """
     params = _parameters(params)
     if not (isinstance(lr, Real) and 0 <= lr < math.inf):
         raise ValueError(f"lr must be a finite number that is not negative, got {lr!r}")
     if not (isinstance(loss, Tensor) and loss.requires_grad and loss.numel() == 1):
         raise RuntimeError(f"loss must be one number made by operations on params, got {loss!r}")
-    zero_grad(params)
+    for param in params:
+        param.grad = None  # rather than zeros, to which the new gradient would be added
     loss.backward()
     for i, param in enumerate(params):
         if param.grad is None:

@@ -118,8 +118,9 @@ class Tensor:
     def __init__(self, data, requires_grad=False):
         self.array = as_array(data)
         self._grad, self.parents, self.vjp = None, (), None
-        self.created = next(_clock)
-        self.requires_grad = requires_grad
+        self.created, self._requires_grad = next(_clock), False
+        if requires_grad:
+            self.requires_grad = True
 
     @property
     def requires_grad(self):
@@ -283,10 +284,12 @@ class Tensor:
             for parent, grad in zip(node.parents, grads):
                 if not parent._requires_grad or grad is None:
                     continue
-                if not isinstance(grad, (np.ndarray, np.generic)) or grad.shape != parent.shape:
+                shape = parent.array.shape
+                if not isinstance(grad, (np.ndarray, np.generic)) or grad.shape != shape:
                     got = f"a {type(grad).__name__} of shape {np.shape(grad)}"
-                    raise RuntimeError(f"{name} returned {got} for an array of {parent.shape}")
-                grad = grad.astype(parent.dtype, copy=False)
+                    raise RuntimeError(f"{name} returned {got} for an array of {shape}")
+                if grad.dtype != parent.array.dtype:
+                    grad = grad.astype(parent.array.dtype)
                 if parent in waiting:  # a new sum, never +=: other nodes may hold these arrays
                     waiting[parent] = waiting[parent] + grad
                 else:

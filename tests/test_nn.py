@@ -180,6 +180,9 @@ def test_gradient_update_refuses_a_parameter_without_gradient():
     with pytest.raises(RuntimeError, match=r"params\[1\] of shape \(3,\) has no gradient"):
         optim.gradient_update((w * w).sum(), [w, unused], lr=0.1)
     assert w.tolist() == [1, 1]
+    unused.sum().backward()  # a gradient of another loss is none of this one
+    with pytest.raises(RuntimeError, match=r"params\[1\] of shape \(3,\) has no gradient"):
+        optim.gradient_update((w * w).sum(), [w, unused], lr=0.1)
 
 
 def test_gradient_update_writes_to_no_read_only_array():
