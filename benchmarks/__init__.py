@@ -1,0 +1,1 @@
+"""Benchmarks: ``python -m benchmarks.kernels``, ``.training``, ``.startup``; see README.md here."""

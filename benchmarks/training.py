@@ -1,0 +1,358 @@
+"""One training step (forward, loss, backward, update) beside PyTorch, JAX and HIPS autograd.
+
+The floor is what the step's matrix products alone take, through ``np.matmul(..., out=...)``.
+"""
+
+import statistics
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from . import common
+
+LR = 0.01
+STEPS_TO_COMPARE = 5  # after which the losses of all systems must agree
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A network with 784 inputs and 10 classes, and a batch for it."""
+
+    hidden: tuple
+    batch: int
+
+    @property
+    def name(self):
+        return f"{list(self.hidden)}, batch {self.batch:,}"
+
+    @property
+    def dims(self):
+        return [784, *self.hidden, 10]
+
+    @property
+    def gflop(self):
+        """Of its matrix products: forward, weight gradients, and input gradients but the first."""
+        sizes = [a * b for a, b in zip(self.dims, self.dims[1:])]
+        return 2 * self.batch * (3 * sum(sizes) - sizes[0]) / 1e9
+
+    def arrays(self):
+        """Weights, biases, inputs and targets, the same in every process."""
+        rng = np.random.default_rng(0)
+        pairs = list(zip(self.dims, self.dims[1:]))
+        weights = [rng.uniform(-1, 1, (b, a)).astype("f4") / np.float32(a**0.5) for a, b in pairs]
+        biases = [rng.uniform(-1, 1, b).astype("f4") / np.float32(a**0.5) for a, b in pairs]
+        inputs = rng.standard_normal((self.batch, 784), "f4")
+        return weights, biases, inputs, rng.integers(0, 10, self.batch)
+
+
+LECTURE = [Problem((), 500)]
+MLPS = [
+    Problem((100, 100), 20),
+    Problem((100, 100), 250),
+    Problem((100, 100), 1000),
+    Problem((200, 100, 50), 64),
+    Problem((512, 512), 128),
+    Problem((512, 512), 1024),
+]
+COST = [Problem((100,), batch) for batch in (1, 10, 100, 1000, 10_000, 50_000)]
+
+
+# The systems: from a problem to a function that takes one step and returns the loss
+
+
+def with_minigrad(problem):
+    import minigrad as mg
+    from minigrad import functional as F
+    from minigrad import nn, optim
+
+    weights, biases, inputs, targets = problem.arrays()
+    model = nn.MLP(784, 10, problem.hidden)
+    names = [
+        name for w in range(len(weights)) for name in (f"main.{2 * w}.weight", f"main.{2 * w}.bias")
+    ]
+    values = [array for pair in zip(weights, biases) for array in pair]
+    model.load_state_dict(dict(zip(names, values)))
+    parameters = list(model.parameters())
+    inputs, targets = mg.from_numpy(inputs), mg.from_numpy(targets)
+
+    def step():
+        loss = F.nll_loss(model(inputs), targets)
+        optim.gradient_update(loss, parameters, LR)
+        return loss.item()
+
+    return step
+
+
+def with_torch(problem, update="optim"):
+    import torch
+    from torch import nn
+    from torch.nn import functional as F
+
+    weights, biases, inputs, targets = problem.arrays()
+    layers = []
+    for weight, bias in zip(weights, biases):
+        layers += [nn.Linear(weight.shape[1], weight.shape[0]), nn.ReLU()]
+        layers[-2].weight.data, layers[-2].bias.data = torch.tensor(weight), torch.tensor(bias)
+    model = nn.Sequential(*layers[:-1])
+    parameters = list(model.parameters())
+    inputs, targets = torch.tensor(inputs), torch.tensor(targets)
+    optimizer = torch.optim.SGD(parameters, LR)
+
+    def step():
+        loss = F.nll_loss(F.log_softmax(model(inputs), dim=1), targets)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    def step_by_hand():
+        loss = F.nll_loss(F.log_softmax(model(inputs), dim=1), targets)
+        for parameter in parameters:
+            parameter.grad = None
+        loss.backward()
+        with torch.no_grad():
+            for parameter in parameters:
+                parameter -= LR * parameter.grad
+        return loss.item()
+
+    return step_by_hand if update == "by hand" else step
+
+
+def with_jax(problem):
+    import jax
+    import jax.numpy as jnp
+
+    weights, biases, inputs, targets = problem.arrays()
+    layers = [(jnp.array(w), jnp.array(b)) for w, b in zip(weights, biases)]
+    inputs, targets = jnp.array(inputs), jnp.array(targets)
+
+    def loss_of(layers, inputs, targets):
+        x = inputs
+        for w, b in layers[:-1]:
+            x = jnp.maximum(x @ w.T + b, 0)
+        w, b = layers[-1]
+        log_probs = jax.nn.log_softmax(x @ w.T + b)
+        return -jnp.take_along_axis(log_probs, targets[:, None], 1).mean()
+
+    @partial(jax.jit, donate_argnums=0)
+    def update(layers, inputs, targets):
+        loss, grads = jax.value_and_grad(loss_of)(layers, inputs, targets)
+        return jax.tree.map(lambda p, g: p - LR * g, layers, grads), loss
+
+    def step():
+        nonlocal layers
+        layers, loss = update(layers, inputs, targets)
+        jax.block_until_ready(layers)
+        return float(loss)
+
+    return step
+
+
+def with_autograd(problem):
+    import autograd
+    import autograd.numpy as anp
+
+    weights, biases, inputs, targets = problem.arrays()
+    parameters = [array for pair in zip(weights, biases) for array in pair]
+    rows = np.arange(problem.batch)
+
+    def loss_of(parameters):
+        x = inputs
+        for w, b in zip(parameters[:-2:2], parameters[1:-2:2]):
+            x = anp.maximum(anp.dot(x, w.T) + b, 0)
+        x = anp.dot(x, parameters[-2].T) + parameters[-1]
+        x = x - anp.max(x, axis=1, keepdims=True)
+        log_probs = x - anp.log(anp.sum(anp.exp(x), axis=1, keepdims=True))
+        return -anp.mean(log_probs[rows, targets])
+
+    value_and_grad = autograd.value_and_grad(loss_of)
+
+    def step():
+        loss, grads = value_and_grad(parameters)
+        for p, g in zip(parameters, grads):
+            p -= np.float32(LR) * g
+        return float(loss)
+
+    return step
+
+
+def floor(problem):
+    weights, _, inputs, _ = problem.arrays()
+    outs = [np.ones((problem.batch, len(w)), "f4") for w in weights]
+    x_grads = [np.ones_like(out) for out in outs]
+    w_grads = [np.empty_like(w) for w in weights]
+
+    def step():
+        x = inputs
+        for weight, out in zip(weights, outs):
+            np.matmul(x, weight.T, out=out)
+            x = out
+        for i in reversed(range(len(weights))):
+            np.matmul(outs[i].T, outs[i - 1] if i else inputs, out=w_grads[i])
+            if i:
+                np.matmul(outs[i], weights[i], out=x_grads[i - 1])
+
+    return step
+
+
+SYSTEMS = {
+    "minigrad": with_minigrad,
+    "floor": floor,
+    "torch": with_torch,
+    "torch by hand": partial(with_torch, update="by hand"),
+    "jax": with_jax,
+    "autograd": with_autograd,
+}
+
+
+def serve(connection, system):
+    ready = {}
+
+    def measure(problem, seconds):
+        """The losses of the first steps, and the seconds of a later one."""
+        if problem not in ready:
+            ready.clear()  # one problem at a time: the large ones hold much memory
+            step = SYSTEMS[system](problem)
+            ready[problem] = step, [step() for _ in range(STEPS_TO_COMPARE)]
+        step, losses = ready[problem]
+        return losses, common.seconds_per_call(step, seconds)
+
+    common.serve(connection, measure)
+
+
+def measure(workers, problem, rounds, seconds):
+    answers = common.take_turns(workers, list(workers.connections), rounds, problem, seconds)
+    times = {name: [t for _, t in given] for name, given in answers.items()}
+    last = {name: given[0][0][-1] for name, given in answers.items() if name != "floor"}
+    for name, loss in last.items():
+        if not abs(loss - last["torch"]) < 1e-4 * max(1, abs(last["torch"])):
+            raise SystemExit(
+                f"{problem.name}: the loss of {name} is {loss}, of torch {last['torch']}"
+            )
+    torch = min("torch", "torch by hand", key=lambda name: statistics.median(times[name]))
+    compared = {"torch": torch, "jax": "jax", "autograd": "autograd", "floor": "floor"}
+    compared = {key: name for key, name in compared.items() if name in times}
+    return {
+        "name": problem.name,
+        "batch": problem.batch,
+        "gflop": problem.gflop,
+        "microseconds": {name: 1e6 * statistics.median(t) for name, t in times.items()},
+        "ratio": {
+            key: common.ratio(times[name], times["minigrad"]) for key, name in compared.items()
+        },
+    }
+
+
+def draw(rows, cost, path):
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 5), dpi=110, layout="constrained")
+    bars, curve = figure.subplots(1, 2, width_ratios=[3, 2])
+    colours = {"torch": "#D55E00", "jax": "#009E73", "autograd": "#999999"}
+    for i, (system, colour) in enumerate(colours.items()):
+        if system not in rows[0]["ratio"]:
+            continue
+        places = [y + (i - 1) * 0.27 for y in range(len(rows))]
+        values = [row["ratio"][system] for row in rows]
+        errors = [[v[0] - v[1] for v in values], [v[2] - v[0] for v in values]]
+        label = {"torch": "PyTorch", "jax": "jax.jit", "autograd": "HIPS autograd"}[system]
+        bars.barh(places, [v[0] for v in values], 0.25, xerr=errors, color=colour, label=label)
+    bars.axvline(1, color="black", linewidth=1)
+    bars.set_yticks(range(len(rows)), [row["name"] for row in rows])
+    bars.invert_yaxis()
+    bars.set_xscale("log")
+    bars.set_xticks([0.5, 1, 2, 4, 8], ["0.5", "1", "2", "4", "8"])
+    bars.set_xticks([], minor=True)
+    bars.set_xlabel("times as long as minigrad's step (right of 1: minigrad is faster)")
+    bars.legend()
+    for system, label, colour in (
+        ("minigrad", "minigrad", "#0072B2"), ("torch", "PyTorch", "#D55E00"),
+        ("jax", "jax.jit", "#009E73"), ("floor", "matrix products alone", "black"),
+    ):  # fmt: skip
+        if system not in rows[0]["microseconds"]:
+            continue
+        times = [row["microseconds"][system] / 1e3 for row in cost]
+        style = "--" if system == "floor" else "-"
+        curve.plot(
+            [row["batch"] for row in cost],
+            times,
+            style,
+            marker="o",
+            markersize=3,
+            color=colour,
+            label=label,
+        )
+    if cost:
+        curve.set_xscale("log")
+        curve.set_yscale("log")
+    curve.set_xlabel("examples in the batch")
+    curve.set_ylabel("time of a step (ms), hidden [100]")
+    curve.grid(alpha=0.3)
+    curve.legend()
+    common.write_picture(figure, path)
+
+
+def check_goals(rows):
+    small = [row for row in rows if row["gflop"] < 0.02]
+    large = [row for row in rows if row["gflop"] > 0.5]
+    goals = []
+    for system, wanted in (("torch", 1.2), ("jax", 1.0)):
+        for row in rows if system in rows[0]["ratio"] else []:
+            goals.append(
+                common.goal(f"{system} / minigrad, {row['name']}", row["ratio"][system][0], wanted)
+            )
+    mean = statistics.geometric_mean(row["ratio"]["torch"][0] for row in rows)
+    goals.append(common.goal("torch / minigrad, geometric mean", mean, 2.5))
+    for row in large:
+        goals.append(
+            common.goal(f"floor / minigrad, {row['name']}", row["ratio"]["floor"][0], 0.85)
+        )
+    for row in small:
+        over = row["microseconds"]["minigrad"] - row["microseconds"]["floor"]
+        goals.append(
+            common.goal(f"overhead above the floor, {row['name']}", over, 40, " µs", at_least=False)
+        )
+    return goals
+
+
+def main():
+    parser = common.parser(__doc__.splitlines()[0], "benchmark_training.png")
+    parser.add_argument("--seconds", type=float, default=0.2, help="of one turn (%(default)s)")
+    args = parser.parse_args()
+    print("\n".join(common.machine()), end="\n\n")
+    problems = [problem for problem in LECTURE + MLPS + COST if args.only in problem.name]
+    rows = []
+    with common.Workers(serve, common.installed(SYSTEMS)) as workers:
+        for problem in problems:
+            rows.append(measure(workers, problem, args.rounds, args.seconds))
+            print(f"  measured: {problem.name}", flush=True)
+    header = [
+        "hidden, batch",
+        "GFLOP",
+        "minigrad µs",
+        "floor µs",
+        "torch/mg (quartiles)",
+        "jax/mg",
+        "autograd/mg",
+        "floor/mg",
+    ]
+    table = []
+    for row in rows:
+        times, ratios = row["microseconds"], row["ratio"]
+        table.append([
+            row["name"], f"{row['gflop']:.3f}", f"{times['minigrad']:,.0f}", f"{times['floor']:,.0f}",
+            "{:.2f} ({:.2f} to {:.2f})".format(*ratios["torch"]),
+            *(f"{ratios[key][0]:.2f}" if key in ratios else "-" for key in ("jax", "autograd", "floor")),
+        ])  # fmt: skip
+    print()
+    common.print_table(header, table)
+    print()
+    goals = check_goals(rows)
+    common.write_json(args.json, rows=rows, goals=goals)
+    names = {problem.name for problem in COST}
+    draw(rows, [row for row in rows if row["name"] in names], args.png)
+
+
+if __name__ == "__main__":
+    main()
