@@ -96,10 +96,11 @@ def test_gradient_argument():
     assert x.grad.dtype == np.float32
 
 
-def test_deep_chain():
+@pytest.mark.parametrize("length", [100_000, pytest.param(1_000_000, marks=pytest.mark.slow)])
+def test_deep_chain(length):
     x = mg.tensor(1.0, requires_grad=True)
     y = x
-    for _ in range(100_000):
+    for _ in range(length):
         y = y + 1
     y.backward()
     assert x.grad.item() == 1
