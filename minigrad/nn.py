@@ -66,10 +66,12 @@ class Module:
         Parameters
         ----------
         state : mapping from name to Tensor or array
-            What `state_dict` gave, or a file opened with `numpy.load`.
+            What `state_dict` gave, or `load` has read from a file.
 
         Raises
         ------
+        TypeError
+            If `state` is no mapping, such as a file name, or holds something else than numbers.
         RuntimeError
             If names are missing or unexpected or a shape differs; all are listed, and the
             model is as it was.

@@ -1,11 +1,11 @@
 """Under load and over time: memory, threads, processes, folders that cannot be written."""
 
 import ctypes
-import gc
+import gc  # noqa: F401 (this and others: for the programs that `run` starts)
 import os
-import resource
+import resource  # noqa: F401
 import shutil
-import signal
+import signal  # noqa: F401
 import subprocess
 import sys
 import threading
