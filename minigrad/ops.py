@@ -127,7 +127,7 @@ def pow(a, b):
         if a.requires_grad:  # ∂aᵇ/∂a = b aᵇ⁻¹; a⁰ is the constant 1
             grad_a = unbroadcast(np.where(y == 0, 0, grad * (y * x ** (y - 1))), x.shape)
         if b.requires_grad:  # ∂aᵇ/∂b = aᵇ log a; at a = 0, b ≥ 0 we take 0, as PyTorch does
-            grad_b = np.where((x == 0) & (y >= 0), 0, grad * (out * np.log(x)))
+            grad_b = grad * np.where((x == 0) & (y >= 0), 0, out * np.log(x))
             grad_b = unbroadcast(grad_b, y.shape)
         return grad_a, grad_b
 

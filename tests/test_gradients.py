@@ -340,13 +340,14 @@ def test_max_of_ties_and_nans_as_in_pytorch(reduce, values):
 
 
 @pytest.mark.filterwarnings("ignore:divide by zero")
+@pytest.mark.parametrize("gradient", [1.0, np.inf])
 @pytest.mark.parametrize("exponent", [0.0, 1.0, 2.0, -1.0])
-def test_pow_at_zero_as_in_pytorch(exponent):
+def test_pow_at_zero_as_in_pytorch(exponent, gradient):
     results = []
     for lib in (mg, torch):
         a = lib.tensor([0.0, 2.0], requires_grad=True)
         b = lib.tensor(exponent, requires_grad=True)
-        (a**b).sum().backward()
+        (a**b).sum().backward(lib.tensor(gradient))
         results.append((a.grad.numpy(), b.grad.numpy()))
     np.testing.assert_array_equal(results[0][0], results[1][0])
     np.testing.assert_allclose(results[0][1], results[1][1], rtol=1e-6)
