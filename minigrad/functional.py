@@ -70,16 +70,18 @@ def linear(input, weight, bias=None):
             grads[1] = np.empty_like(w)
             kernels.linear_backward_weight(grad, x, grads[1])
         if bias is not None and bias.requires_grad:
-            grad_bias = np.empty(w.shape[0], np.float64)
-            kernels.linear_backward_bias(grad, grad_bias)
-            grads[2] = grad_bias.astype(x.dtype)
+            grads[2] = np.empty(w.shape[0], np.float64)
+            kernels.linear_backward_bias(grad, grads[2])
         return grads
 
     return record(out.reshape(shape), tuple(arguments.values()), vjp)
 
 
 def relu(input):
-    """max(input, 0), elementwise; a Tensor of any shape. At 0 the derivative is 0."""
+    """max(input, 0), elementwise, of a float32 or float64 Tensor of any shape.
+
+    At 0 the derivative is taken as 0, as in PyTorch.
+    """
     _check_floating("relu", input=input)
     x = _dense(input.array)
     out = np.empty_like(x)

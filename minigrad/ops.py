@@ -186,13 +186,13 @@ def tanh(x):
 
 
 def to(x, dtype):
-    """`x` in another dtype; the gradient comes back in the dtype of `x`."""
+    """`x` in another dtype; `backward` gives the gradient the dtype of `x`."""
     dtype = np.dtype(dtype)
     if dtype == x.dtype:
         return x
     if dtype.kind != "f":  # steps and whole numbers have no useful derivative
         return Tensor(x.array.astype(dtype))
-    return record(x.array.astype(dtype), (x,), lambda grad: (grad.astype(x.dtype),))
+    return record(x.array.astype(dtype), (x,), lambda grad: (grad,))
 
 
 # Shapes

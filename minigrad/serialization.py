@@ -19,6 +19,13 @@ def save(state, path):
         Such as ``model.state_dict()``.
     path : path
         A file that is there already is replaced.
+
+    Raises
+    ------
+    TypeError
+        If a value is not made of real numbers.
+    OSError
+        If the file cannot be written; what was there before is still there.
     """
     arrays = {name: as_array(value) for name, value in state.items()}
     # Under another name first, then renamed: no reader ever sees half a file.

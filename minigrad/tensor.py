@@ -14,8 +14,7 @@ An operation hands its result to `record`, together with its inputs (the parents
 VJP: that is all the engine knows of any operation. Tensors and their parents form the
 graph; a leaf is a Tensor that no recorded operation made; the consumers of a Tensor are
 those that have it as a parent: its gradient is complete when all of them have sent theirs.
-`record` and `Tensor.backward` are the engine; the rest of
-this file is comfort.
+`record` and `Tensor.backward` are the engine; the rest of this file is comfort.
 """
 
 import contextlib
@@ -298,7 +297,7 @@ class Tensor:
 
         for leaf, grad in waiting.items():  # all others were popped when their turn came
             if leaf._grad is None:
-                leaf._grad = Tensor(np.array(grad, dtype=leaf.dtype, order="C"))  # its own copy
+                leaf._grad = Tensor(np.array(grad, order="C"))  # its own copy
             else:
                 leaf._grad.array += grad
 
@@ -313,8 +312,9 @@ def record(array, parents, vjp):
         The inputs of the operation.
     vjp : callable
         From the gradient of the result, an array (or NumPy scalar) of its shape, to a tuple
-        of gradients, one for each parent: an array of the parent's shape, or None. It may
-        return the very array it was given, but never write into it.
+        of gradients, one for each parent: an array of the parent's shape, or None. `backward`
+        gives it the parent's dtype. The VJP may return the very array it was given, but
+        never write into it.
     """
     out = Tensor(array)
     if _grad_mode.enabled and any(parent._requires_grad for parent in parents):

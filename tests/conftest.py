@@ -1,10 +1,10 @@
 import os
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 
-import hypothesis
 from minigrad import datasets
 
 # The same examples in every run; to look for new ones: pytest --hypothesis-profile=search
