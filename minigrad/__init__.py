@@ -2,29 +2,23 @@
 
 import ctypes
 
-from . import functional, nn, optim
-from .gradcheck import GradcheckError, gradcheck
-from .ops import argmax, exp, log, matmul, max, mean, sum, tanh
-from .functional import relu
-from .serialization import load, save
-from .tensor import (
-    Tensor,
-    float32,
-    float64,
+from . import functional, nn, operators, optim
+from .creation import (
     from_numpy,
-    int64,
-    is_grad_enabled,
     manual_seed,
-    no_grad,
     ones,
     ones_like,
     randn,
     randn_like,
-    record,
     tensor,
     zeros,
     zeros_like,
 )
+from .functional import relu
+from .gradcheck import GradcheckError, gradcheck
+from .ops import argmax, exp, log, matmul, max, mean, sum, tanh
+from .serialization import load, save
+from .tensor import Tensor, float32, float64, int64, is_grad_enabled, no_grad, record
 
 __version__ = "0.1.0"
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from . import serialization
-from .tensor import Tensor, generator
+from .creation import generator
+from .tensor import Tensor
 
 # The four files of MNIST and their SHA-256: a file that differs is never used.
 MNIST_FILES = {

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
 from . import kernels
+from .ops import transpose
 from .tensor import Tensor, as_array, float32, float64, record
 
 
@@ -48,33 +49,31 @@ def linear(input, weight, bias=None):
     """
     arguments = {"input": input, "weight": weight} | ({} if bias is None else {"bias": bias})
     _check_floating("linear", **arguments)
-    if input.ndim == 0 or weight.ndim != 2 or input.shape[-1] != weight.shape[1]:
-        shapes = f"input {input.shape} and weight {weight.shape}"
-        raise RuntimeError(f"linear: wanted shapes (..., D) and (H, D), got {shapes}")
-    if bias is not None and bias.shape != weight.shape[:1]:
-        raise RuntimeError(f"linear: wanted a bias of shape {weight.shape[:1]}, got {bias.shape}")
-    shape = (*input.shape[:-1], weight.shape[0])
-    x = _dense(input.array.reshape(math.prod(shape[:-1]), weight.shape[1]))
-    w = _dense(weight.array)
-    out = np.empty((x.shape[0], w.shape[0]), x.dtype)
+    fits = weight.ndim == 2 and input.shape[-1:] == weight.shape[1:]
+    if not fits or bias is not None and bias.shape != weight.shape[:1]:
+        got = ", ".join(f"{name} {x.shape}" for name, x in arguments.items())
+        raise RuntimeError(f"linear: wanted input (..., D), weight (H, D), bias (H,), got {got}")
+    x, w, lead = input.array, weight.array, input.shape[:-1]
+    x = x.reshape(math.prod(lead), len(w.T))
+    out = np.empty((len(x), len(w)), x.dtype)
     kernels.linear_forward(x, w, None if bias is None else _dense(bias.array), out)
 
     def vjp(grad):
-        grad = _dense(grad.reshape(x.shape[0], w.shape[0]))
+        grad = _dense(grad.reshape(len(x), len(w)))
         grads = [None] * len(arguments)
         if input.requires_grad:
-            grads[0] = np.empty_like(x)
-            kernels.linear_backward_input(grad, w, grads[0])
-            grads[0] = grads[0].reshape(input.shape)
+            grad_x = np.empty(x.shape, x.dtype)
+            kernels.linear_backward_input(grad, w, grad_x)
+            grads[0] = grad_x.reshape(input.shape)
         if weight.requires_grad:
             grads[1] = np.empty_like(w)
             kernels.linear_backward_weight(grad, x, grads[1])
         if bias is not None and bias.requires_grad:
-            grads[2] = np.empty(w.shape[0], np.float64)
+            grads[2] = np.empty(len(w), np.float64)
             kernels.linear_backward_bias(grad, grads[2])
         return grads
 
-    return record(out.reshape(shape), tuple(arguments.values()), vjp)
+    return record(out.reshape(*lead, len(w)), tuple(arguments.values()), vjp)
 
 
 def relu(input):
@@ -116,7 +115,7 @@ def log_softmax(input, dim=-1):
     _check_floating("log_softmax", input=input)
     dim = normalize_axis_index(dim, input.ndim, "dim")
     if dim != input.ndim - 1:  # the kernel works along rows
-        return log_softmax(input.transpose(dim, -1), -1).transpose(dim, -1)
+        return transpose(log_softmax(transpose(input, dim, -1), -1), dim, -1)
     shape = input.shape
     x = _dense(input.array).reshape(math.prod(shape[:-1]), shape[-1])
     out = np.empty_like(x)
@@ -124,7 +123,7 @@ def log_softmax(input, dim=-1):
 
     def vjp(grad):
         grad_x = np.empty_like(out)
-        kernels.log_softmax_backward(_dense(grad).reshape(out.shape), out, grad_x)
+        kernels.log_softmax_backward(_dense(grad).reshape(out.shape), np.exp(out), grad_x)
         return (grad_x.reshape(shape),)
 
     return record(out.reshape(shape), (input,), vjp)
@@ -177,10 +176,6 @@ def nll_loss(log_probs, targets, reduction="mean"):
         kernels.nll_loss_backward(grad_losses, targets, grad_log_probs)
         return (grad_log_probs,)
 
-    if reduction == "none":
-        return record(losses, (log_probs,), vjp)
     total = losses.sum()
-    return record(total / len(losses) if reduction == "mean" else total, (log_probs,), vjp)
-
-
-Tensor.relu, Tensor.log_softmax = relu, log_softmax
+    value = {"none": losses, "sum": total, "mean": total / (len(losses) or 1)}[reduction]
+    return record(value, (log_probs,), vjp)

@@ -1,9 +1,9 @@
 """The numerical work: arrays in, arrays out, compiled by Numba.
 
-Every kernel writes into an array that its caller owns and allocates nothing itself. A
-forward kernel and its backward kernel stand side by side, under one formula. Shapes are
-given in these letters: N examples, D inputs, H hidden units, C classes. The arrays of one
-call share one dtype, float32 or float64, and are C-contiguous unless noted.
+Every kernel writes into an array that its caller owns. A forward kernel and its backward
+kernel stand side by side, under one formula. Shapes are given in these letters: N examples,
+D inputs, H hidden units, C classes. The arrays of one call share one dtype, float32 or
+float64, and are C-contiguous unless noted.
 
 Nothing is compiled at import: Numba compiles a kernel at its first call and keeps the
 result on disk for the next process. With ``NUMBA_DISABLE_JIT=1`` in the environment the
@@ -32,25 +32,34 @@ def kernel(function):
 #
 #   x (N, D)   W (H, D)   b (H,) or None   out, G (N, H)   ∂L/∂b (H,) always of float64:
 #   over many examples, a sum of float32 would lose digits
+#
+# The products are BLAS's work, in any memory layout. They go through NumPy rather than
+# through Numba's np.dot, which brings SciPy's BLAS: two BLAS libraries in one process each
+# keep a pool of waiting threads, and stall each other for milliseconds.
 
 
-@kernel
 def linear_forward(x, weight, bias, out):
-    np.dot(x, weight.T, out)
+    np.matmul(x, weight.T, out=out)
     if bias is not None:
-        for n in range(out.shape[0]):
-            for h in range(out.shape[1]):
-                out[n, h] += bias[h]
+        add_bias(out, bias)
 
 
 @kernel
+def add_bias(out, bias):
+    for n in range(out.shape[0]):
+        for h in range(out.shape[1]):
+            out[n, h] += bias[h]
+
+
 def linear_backward_input(grad, weight, grad_x):
-    np.dot(grad, weight, grad_x)
+    np.matmul(grad, weight, out=grad_x)
 
 
-@kernel
 def linear_backward_weight(grad, x, grad_weight):
-    np.dot(grad.T, x, grad_weight)
+    if len(x) == 1:  # an outer product, for which NumPy's matmul is five times as slow
+        np.multiply(grad.T, x, out=grad_weight)
+    else:
+        np.matmul(grad.T, x, out=grad_weight)
 
 
 @kernel
@@ -95,28 +104,40 @@ def relu_backward(grad, out, grad_x):
 #   x, out, G (N, C)
 
 
-@kernel
 def log_softmax_forward(x, out):
+    subtract_largest(x, out)
+    subtract_log_of_sum(np.exp(out), out)  # NumPy's exp is vectorised, that of a loop is not
+
+
+@kernel
+def subtract_largest(x, out):
     for n in range(x.shape[0]):
         largest = x.dtype.type(-np.inf)
         for c in range(x.shape[1]):
             largest = max(largest, x[n, c])
-        total = np.float64(0)  # sum in double precision: C may be large
         for c in range(x.shape[1]):
-            total += np.exp(x[n, c] - largest)
-        log_total = x.dtype.type(np.log(total))
-        for c in range(x.shape[1]):
-            out[n, c] = (x[n, c] - largest) - log_total
+            out[n, c] = x[n, c] - largest
 
 
 @kernel
-def log_softmax_backward(grad, out, grad_x):
+def subtract_log_of_sum(exps, out):
+    for n in range(exps.shape[0]):
+        total = np.float64(0)  # sum in double precision: C may be large
+        for c in range(exps.shape[1]):
+            total += exps[n, c]
+        log_total = out.dtype.type(np.log(total))
+        for c in range(exps.shape[1]):
+            out[n, c] -= log_total
+
+
+@kernel
+def log_softmax_backward(grad, softmax, grad_x):
     for n in range(grad.shape[0]):
         total = np.float64(0)
         for c in range(grad.shape[1]):
             total += grad[n, c]
         for c in range(grad.shape[1]):
-            grad_x[n, c] = grad[n, c] - np.exp(out[n, c]) * total
+            grad_x[n, c] = grad[n, c] - softmax[n, c] * total
 
 
 # Negative log-likelihood, one loss per example
@@ -144,14 +165,47 @@ def nll_loss_backward(grad, targets, grad_log_probs):
         grad_log_probs[n, targets[n]] = -grad[n]
 
 
-# Gradient descent
+# Gradient descent and its variants
 #
-#   param ← param - lr G
+#   gradient descent   param ← param - lr G
+#   momentum           v ← β v + scale G             param ← param + rate v
+#                      The lecture scales by -lr and moves by v, PyTorch's SGD the other way round.
+#   RMSprop            s ← s + part (G² - s)         param ← param - lr G / (√(s + inside) + eps)
+#                      part is 1 - α
+#   Adam               m ← m + part1 (G - m)         part1 is 1 - β₁
+#                      s ← s + part2 (G² - s)        part2 is 1 - β₂
+#                      param ← param - lr m / (√s / root + eps)
+#                      m and s start from 0: after t steps they hold only the parts 1 - β₁ᵗ and
+#                      1 - β₂ᵗ of a mean. The caller divides lr by the first; root is √(1 - β₂ᵗ).
 #
-#   param, G of one shape, any strides   lr of their dtype, so that nothing is widened
+#   param, G and the states of one shape, any strides   all numbers of their dtype
 
 
 @kernel
 def gradient_descent(param, grad, lr):
     for i in range(param.size):
         param.flat[i] -= lr * grad.flat[i]
+
+
+@kernel
+def momentum(param, grad, velocity, beta, scale, rate):
+    for i in range(param.size):
+        velocity.flat[i] = beta * velocity.flat[i] + scale * grad.flat[i]
+        param.flat[i] += rate * velocity.flat[i]
+
+
+@kernel
+def rmsprop(param, grad, square, part, lr, inside, eps):
+    for i in range(param.size):
+        g = grad.flat[i]
+        square.flat[i] += part * (g * g - square.flat[i])
+        param.flat[i] -= lr * g / (np.sqrt(square.flat[i] + inside) + eps)
+
+
+@kernel
+def adam(param, grad, mean, square, part1, part2, lr, root, eps):
+    for i in range(param.size):
+        g = grad.flat[i]
+        mean.flat[i] += part1 * (g - mean.flat[i])
+        square.flat[i] += part2 * (g * g - square.flat[i])
+        param.flat[i] -= lr * mean.flat[i] / (np.sqrt(square.flat[i]) / root + eps)

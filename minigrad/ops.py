@@ -2,10 +2,10 @@
 
 Every operation takes the same three steps: compute an array with NumPy, say in a nested
 function `vjp` how the gradient of the output becomes the gradients of the inputs, and
-hand both to `record`. (Where `vjp` is one short expression, it is a lambda.) The last lines
-of the file give `Tensor` its operators. In formulas, G is the gradient of the output.
+hand both to `record`. (Where `vjp` is one short expression, it is a lambda.) In formulas, G
+is the gradient of the output.
 
-On a first reading, skip to Arithmetic: `_operands` only gives both operands one dtype. The
+On a first reading, skip to Arithmetic: `operands` only gives both operands one dtype. The
 names `sum`, `max` and `pow` are PyTorch's and hide Python's own in this file.
 """
 
@@ -14,7 +14,7 @@ import collections
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
-from .tensor import Tensor, as_array, as_shape, float32, float64, int64, is_grad_enabled, record
+from .tensor import Tensor, as_array, as_shape, float32, float64, int64, record
 
 # Shared by all below: broadcasting and dtypes
 
@@ -39,7 +39,7 @@ def _sum(array, axis, keepdims=False):
     return out.astype(array.dtype) if dtype == float64 else out
 
 
-def _broadcast(ufunc, a, b):
+def broadcast(ufunc, a, b):
     try:
         return ufunc(a.array, b.array)
     except ValueError as error:
@@ -53,7 +53,7 @@ def _promotion_rank(x):
     return category, (1 + (x.ndim > 0) if isinstance(x, Tensor) else 0)
 
 
-def _operands(a, b):
+def operands(a, b):
     """`a` and `b` as Tensors of one dtype, as PyTorch would promote them.
 
     The operand that ranks higher decides; between equals, the wider dtype.
@@ -78,36 +78,36 @@ def _floating(x):
 
 def add(a, b):
     """a + b"""
-    a, b = _operands(a, b)
+    a, b = operands(a, b)
 
     def vjp(grad):
         return unbroadcast(grad, a.shape), unbroadcast(grad, b.shape)
 
-    return record(_broadcast(np.add, a, b), (a, b), vjp)
+    return record(broadcast(np.add, a, b), (a, b), vjp)
 
 
 def sub(a, b):
     """a - b, which is a + (-b)"""
-    a, b = _operands(a, b)  # before the minus: a small unsigned integer has no negative
-    return add(a, -b)
+    a, b = operands(a, b)  # before the minus: a small unsigned integer has no negative
+    return add(a, neg(b))
 
 
 def mul(a, b):
     """a * b, elementwise"""
-    a, b = _operands(a, b)
+    a, b = operands(a, b)
     x, y = a.array, b.array
 
     def vjp(grad):
         return unbroadcast(grad * y, x.shape), unbroadcast(grad * x, y.shape)
 
-    return record(_broadcast(np.multiply, a, b), (a, b), vjp)
+    return record(broadcast(np.multiply, a, b), (a, b), vjp)
 
 
 def div(a, b):
     """a / b, elementwise; integers become float32 first"""
-    a, b = map(_floating, _operands(a, b))
+    a, b = map(_floating, operands(a, b))
     x, y = a.array, b.array
-    out = _broadcast(np.divide, a, b)
+    out = broadcast(np.divide, a, b)
 
     def vjp(grad):  # ∂(a/b)/∂a = 1/b   ∂(a/b)/∂b = -a/b² = -out/b
         return unbroadcast(grad / y, x.shape), unbroadcast(-grad * (out / y), y.shape)
@@ -117,9 +117,9 @@ def div(a, b):
 
 def pow(a, b):
     """a ** b, elementwise"""
-    a, b = _operands(a, b)
+    a, b = operands(a, b)
     x, y = a.array, b.array
-    out = _broadcast(np.power, a, b)
+    out = broadcast(np.power, a, b)
 
     @np.errstate(divide="ignore", invalid="ignore")  # np.where drops what is infinite
     def vjp(grad):
@@ -145,9 +145,9 @@ def matmul(a, b):
     if a.dtype != b.dtype:
         raise RuntimeError(f"matmul needs one dtype, got {a.dtype} @ {b.dtype}; see Tensor.to()")
     if b.ndim == 1:  # a column, of which the result is the only one
-        return matmul(a, reshape(b, -1, 1))[..., 0]
+        return getitem(matmul(a, reshape(b, -1, 1)), (..., 0))
     if a.ndim == 1:  # a row, likewise
-        return matmul(reshape(a, 1, -1), b)[..., 0, :]
+        return getitem(matmul(reshape(a, 1, -1), b), (..., 0, slice(None)))
     x, y = a.array, b.array
 
     # out[i, j] = Σ_k a[i, k] b[k, j], so that
@@ -158,7 +158,7 @@ def matmul(a, b):
             unbroadcast(x.swapaxes(-1, -2) @ grad, y.shape) if b.requires_grad else None,
         )
 
-    return record(_broadcast(np.matmul, a, b), (a, b), vjp)
+    return record(broadcast(np.matmul, a, b), (a, b), vjp)
 
 
 # Functions of each element
@@ -217,7 +217,7 @@ def transpose(x, dim0, dim1):
     return record(x.array.swapaxes(dim0, dim1), (x,), lambda grad: (grad.swapaxes(dim0, dim1),))
 
 
-def _reverse_dims(x):
+def reverse_dims(x):
     return record(x.array.T, (x,), lambda grad: (grad.T,))
 
 
@@ -270,8 +270,6 @@ def max(x, dim=None, keepdim=False):
     `indices` has it all. Both as in PyTorch.
     """
     dim = dim if dim is None else normalize_axis_index(dim, x.ndim, "dim")
-    if 0 in (x.shape if dim is None else x.shape[dim : dim + 1]):
-        raise RuntimeError(f"max() of no elements (shape {x.shape}, dim {dim})")
     saved = x.array
     if dim is None:
         out = saved.max()
@@ -294,67 +292,3 @@ def max(x, dim=None, keepdim=False):
 def argmax(x, dim=None, keepdim=False):
     """The index (int64) of the largest element, or of each along `dim`; no gradient."""
     return Tensor(x.array.argmax(axis=dim, keepdims=keepdim))
-
-
-# Comparisons (no gradient) and changes in place
-
-
-def _comparison(ufunc):
-    def compare(a, b):
-        if b is None or isinstance(b, str):
-            return NotImplemented
-        return Tensor(_broadcast(ufunc, *_operands(a, b)))
-
-    return compare
-
-
-def _in_place(operation):
-    """``a += b`` and its like.
-
-    If the result requires grad, the graph may need the old value of `a`: the result is a new
-    Tensor, which Python then binds to the name `a`. Otherwise the array itself changes.
-    """
-
-    def method(a, b):
-        if a.is_leaf:
-            a._refuse_in_place()
-        out = operation(a, b)
-        if out.shape != a.shape or not np.can_cast(out.dtype, a.dtype, "same_kind"):
-            held, new = (f"{x.dtype} of shape {x.shape}" for x in (a, out))
-            raise RuntimeError(f"in-place {operation.__name__}: {held} cannot hold {new}")
-        if out.requires_grad:
-            return to(out, a.dtype)
-        a.array[...] = out.array
-        return a
-
-    return method
-
-
-def _setitem(x, index, value):
-    x._refuse_in_place()
-    if is_grad_enabled() and isinstance(value, Tensor) and value.requires_grad:
-        raise RuntimeError("item assignment records no gradient; assign value.detach()")
-    x.array[index] = as_array(value, x.dtype)
-
-
-Tensor.__add__ = Tensor.__radd__ = add
-Tensor.__sub__, Tensor.__rsub__ = sub, lambda a, b: sub(b, a)
-Tensor.__mul__ = Tensor.__rmul__ = mul
-Tensor.__truediv__, Tensor.__rtruediv__ = div, lambda a, b: div(b, a)
-Tensor.__pow__, Tensor.__rpow__ = pow, lambda a, b: pow(b, a)
-Tensor.__matmul__, Tensor.__rmatmul__ = matmul, lambda a, b: matmul(b, a)
-Tensor.__neg__ = neg
-Tensor.__eq__, Tensor.__ne__ = _comparison(np.equal), _comparison(np.not_equal)
-Tensor.__lt__, Tensor.__le__ = _comparison(np.less), _comparison(np.less_equal)
-Tensor.__gt__, Tensor.__ge__ = _comparison(np.greater), _comparison(np.greater_equal)
-Tensor.__iadd__, Tensor.__isub__, Tensor.__imul__ = map(_in_place, (add, sub, mul))
-Tensor.__itruediv__, Tensor.__ipow__ = map(_in_place, (div, pow))
-Tensor.__getitem__, Tensor.__setitem__ = getitem, _setitem
-Tensor.exp, Tensor.log, Tensor.tanh = exp, log, tanh
-Tensor.sum, Tensor.mean, Tensor.max, Tensor.argmax = sum, mean, max, argmax
-Tensor.reshape = Tensor.view = reshape
-Tensor.transpose, Tensor.T = transpose, property(_reverse_dims)
-Tensor.clone, Tensor.to = clone, to
-Tensor.float = lambda x: to(x, float32)
-Tensor.double = lambda x: to(x, float64)
-Tensor.long = lambda x: to(x, int64)

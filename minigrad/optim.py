@@ -1,27 +1,37 @@
-"""Gradient descent: outside the graph, in place."""
+"""Gradient descent and its variants: outside the graph, in place.
+
+First the plain functions, each of which makes a whole step from a loss; then classes with
+PyTorch's names and arithmetic, which remember their state and move by whatever gradients
+the parameters have. The formulas stand in `kernels`.
+"""
 
 import math
-from collections.abc import Iterable
 from numbers import Real
+
+import numpy as np
 
 from . import kernels
 from .tensor import Tensor, float32, float64
 
 
-def _parameters(params):
+def _parameters(params, name="params"):
     """`params` as a list: a generator such as ``model.parameters()`` can be walked once only."""
-    if isinstance(params, Tensor) or not isinstance(params, Iterable):
-        got = type(params).__name__
-        raise TypeError(
-            f"params must be several Tensors, as model.parameters() gives, got one {got}"
-        )
-    params = list(params)
-    for i, param in enumerate(params):
-        fits = isinstance(param, Tensor) and param.dtype in (float32, float64)
+    listed = list(params) if hasattr(params, "__iter__") and not isinstance(params, Tensor) else []
+    if not listed:
+        wanted = "several Tensors, as model.parameters() gives them, once"
+        raise TypeError(f"{name} must be {wanted}; none are in this {type(params).__name__}")
+    for i, param in enumerate(listed):
+        fits = isinstance(param, Tensor) and param.array.dtype in (float32, float64)
         if not fits or not param.array.flags.writeable:
             wanted = "a Tensor of float32 or float64 that can be written to"
-            raise TypeError(f"params[{i}] must be {wanted}, got {param!r}")
-    return params
+            raise TypeError(f"{name}[{i}] must be {wanted}, got {param!r}")
+    return listed
+
+
+def _check_not_negative(**settings):
+    for name, value in settings.items():
+        if not (isinstance(value, Real) and 0 <= value < math.inf):
+            raise ValueError(f"{name} must be a finite number that is not negative, got {value!r}")
 
 
 def zero_grad(params):
@@ -29,6 +39,33 @@ def zero_grad(params):
     for param in _parameters(params):
         if param.grad is not None:
             param.grad.zero_()
+
+
+def _step(kernel, param, state, *settings):
+    """Call an update kernel, with its settings in the dtype of the parameter."""
+    arrays = [param.array, param._grad.array, *state]
+    if arrays[0].flags.f_contiguous:  # any layout works; line by line, it is fast
+        arrays = [array.T for array in arrays]
+    kernel(*arrays, *map(param.array.dtype.type, settings))
+
+
+def _update(kernel, loss, params, states, *settings):
+    """Clear the gradients, back-propagate, and move every parameter by `kernel`."""
+    params = _parameters(params)
+    for name, tensors in states.items():
+        states[name] = _parameters(tensors, name)
+        if [(s.shape, s.dtype) for s in states[name]] != [(p.shape, p.dtype) for p in params]:
+            raise ValueError(f"{name} must hold one Tensor like each of params: zeros_like(param)")
+    if not (isinstance(loss, Tensor) and loss.requires_grad and loss.numel() == 1):
+        raise RuntimeError(f"loss must be one number made by operations on params, got {loss!r}")
+    for param in params:
+        param.grad = None  # rather than zeros, to which the new gradient would be added
+    loss.backward()
+    for i, param in enumerate(params):
+        if param._grad is None:
+            raise RuntimeError(f"params[{i}] of shape {param.shape} has no gradient from this loss")
+    for param, *state in zip(params, *states.values()):
+        _step(kernel, param, [s.array for s in state], *settings)
 
 
 def gradient_update(loss, params, lr=1e-3):
@@ -52,16 +89,103 @@ def gradient_update(loss, params, lr=1e-3):
         If `loss` has no graph, or does not depend on one of the `params`. No parameter has
         moved then, though in the second case there are new gradients.
     """
-    params = _parameters(params)
-    if not (isinstance(lr, Real) and 0 <= lr < math.inf):
-        raise ValueError(f"lr must be a finite number that is not negative, got {lr!r}")
-    if not (isinstance(loss, Tensor) and loss.requires_grad and loss.numel() == 1):
-        raise RuntimeError(f"loss must be one number made by operations on params, got {loss!r}")
-    for param in params:
-        param.grad = None  # rather than zeros, to which the new gradient would be added
-    loss.backward()
-    for i, param in enumerate(params):
-        if param.grad is None:
-            raise RuntimeError(f"params[{i}] of shape {param.shape} has no gradient from this loss")
-    for param in params:
-        kernels.gradient_descent(param.array, param.grad.array, param.dtype.type(lr))
+    _check_not_negative(lr=lr)
+    _update(kernels.gradient_descent, loss, params, {}, lr)
+
+
+def momentum_update(loss, params, grad_vel, lr=1e-3, beta=0.8):
+    """One step with momentum: velocity = beta * velocity - lr * grad; param += velocity.
+
+    `grad_vel` holds the velocities, one Tensor like each parameter, and is changed in place:
+    start with ``[mg.zeros_like(param) for param in params]``. All else, errors included, is
+    as in `gradient_update`.
+    """
+    _check_not_negative(lr=lr, beta=beta)
+    _update(kernels.momentum, loss, params, {"grad_vel": grad_vel}, beta, -lr, 1)
+
+
+def rmsprop_update(loss, params, grad_sq, lr=1e-3, alpha=0.8, epsilon=1e-8):
+    """One step of RMSprop: param -= lr * grad / sqrt(square + epsilon).
+
+    `grad_sq` holds a running mean of the squared gradients, square = alpha * square +
+    (1 - alpha) * grad², and is changed in place: start with zeros, as for `momentum_update`.
+    All else, errors included, is as in `gradient_update`.
+    """
+    _check_not_negative(lr=lr, alpha=alpha, epsilon=epsilon)
+    _update(kernels.rmsprop, loss, params, {"grad_sq": grad_sq}, 1 - alpha, lr, epsilon, 0)
+
+
+class Optimizer:
+    """What the optimisers share: parameters, settings, and a state for each parameter.
+
+    The settings become attributes and may be changed between steps, say
+    ``optimizer.lr *= 0.5``.
+
+    Raises
+    ------
+    TypeError
+        If `params` is one Tensor, or holds something that cannot be updated in place.
+    ValueError
+        If there are no `params`, or a setting is negative, infinite or NaN.
+    """
+
+    def __init__(self, params, states, **settings):
+        _check_not_negative(**settings)
+        self.params, self.steps = _parameters(params), 0
+        self.state = [[np.zeros_like(p.array) for _ in range(states)] for p in self.params]
+        vars(self).update(settings)
+
+    def zero_grad(self):
+        """Forget the gradients: ``param.grad = None``."""
+        for param in self.params:
+            param.grad = None
+
+    def step(self):
+        """Move every parameter that has a gradient."""
+        self.steps += 1
+        for param, state in zip(self.params, self.state):
+            if param.grad is not None:
+                self._move(param, state)
+
+
+class SGD(Optimizer):
+    """Gradient descent, with momentum: velocity = momentum * velocity + grad.
+
+    The parameter moves by -lr * velocity. (The velocity of `momentum_update` is this one
+    times -lr.)
+    """
+
+    def __init__(self, params, lr=1e-3, momentum=0):
+        super().__init__(params, 1, lr=lr, momentum=momentum)
+
+    def _move(self, param, state):
+        _step(kernels.momentum, param, state, self.momentum, 1, -self.lr)
+
+
+class RMSprop(Optimizer):
+    """Divide each gradient by the root of the running mean of its square, plus `eps`."""
+
+    def __init__(self, params, lr=1e-2, alpha=0.99, eps=1e-8):
+        super().__init__(params, 1, lr=lr, alpha=alpha, eps=eps)
+
+    def _move(self, param, state):
+        _step(kernels.rmsprop, param, state, 1 - self.alpha, self.lr, 0, self.eps)
+
+
+class Adam(Optimizer):
+    """Momentum over RMSprop, both corrected for their start from 0 (Kingma and Ba, 2015).
+
+    `betas` are the parts that the running means of the gradient and of its square keep at
+    each step, both below 1.
+    """
+
+    def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8):
+        beta1, beta2 = betas
+        if not (beta1 < 1 and beta2 < 1):
+            raise ValueError(f"betas must be two numbers below 1, got {betas!r}")
+        super().__init__(params, 2, lr=lr, beta1=beta1, beta2=beta2, eps=eps)
+
+    def _move(self, param, state):
+        part1, part2 = 1 - self.beta1**self.steps, 1 - self.beta2**self.steps
+        settings = 1 - self.beta1, 1 - self.beta2, self.lr / part1, math.sqrt(part2), self.eps
+        _step(kernels.adam, param, state, *settings)

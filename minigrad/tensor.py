@@ -26,7 +26,6 @@ import numpy as np
 
 float32, float64, int64 = np.dtype("float32"), np.dtype("float64"), np.dtype("int64")
 
-generator = np.random.default_rng()
 _clock = itertools.count()  # numbers Tensors in the order of their creation
 
 
@@ -70,6 +69,8 @@ def as_array(data, dtype=None):
     ValueError
         If `data` is a ragged list.
     """
+    if dtype is None and type(data) is np.ndarray and data.dtype.kind in "biuf":
+        return data  # the usual case, early
     try:
         array = np.asarray(data.array if isinstance(data, Tensor) else data)
     except ValueError as error:
@@ -80,6 +81,11 @@ def as_array(data, dtype=None):
     if type(data) in (float, list, tuple) and array.dtype == float64:
         dtype = dtype or float32
     return array if dtype is None else array.astype(dtype, copy=False)
+
+
+def as_shape(shape):
+    """The shape meant by ``f(2, 3)`` or ``f((2, 3))``, both of which PyTorch allows."""
+    return shape[0] if len(shape) == 1 and not isinstance(shape[0], (int, np.integer)) else shape
 
 
 class Tensor:
@@ -112,7 +118,7 @@ class Tensor:
 
     __slots__ = ("array", "parents", "vjp", "created", "_grad", "_requires_grad", "__weakref__")
     __array_priority__ = 1000  # ``array * tensor`` asks Tensor.__rmul__ first
-    __hash__ = object.__hash__  # by identity: `ops` makes == compare elements
+    __hash__ = object.__hash__  # by identity: `operators` makes == compare elements
 
     def __init__(self, data, requires_grad=False):
         self.array = as_array(data)
@@ -195,21 +201,6 @@ class Tensor:
         """The numbers as nested Python lists."""
         return self.array.tolist()
 
-    def __len__(self):
-        if self.ndim == 0:
-            raise TypeError("a 0-d Tensor has no length")
-        return len(self.array)
-
-    def __iter__(self):
-        return (self[i] for i in range(len(self)))  # `ops` gives Tensor its operators
-
-    __bool__ = lambda self: bool(self.item())
-    __int__ = lambda self: int(self.item())
-    __float__ = lambda self: float(self.item())
-
-    def __format__(self, spec):
-        return format(self.item(), spec) if spec or self.ndim == 0 else str(self)
-
     def __repr__(self):
         a = self.array
         whole = np.all((a == np.round(a)) | ~np.isfinite(a))
@@ -228,16 +219,6 @@ class Tensor:
         if not self.is_leaf:
             raise RuntimeError("only leaves can be copied or pickled; use detach() first")
         return type(self), (self.array, self._requires_grad), (None, {"_grad": self._grad})
-
-    def zero_(self):
-        """Set every element to 0, in place."""
-        self._refuse_in_place()
-        self.array[...] = 0
-        return self
-
-    def _refuse_in_place(self):
-        if self._requires_grad and is_grad_enabled():
-            raise RuntimeError("a Tensor that requires grad changes in place only under no_grad()")
 
     def backward(self, gradient=None):
         """Add the gradient of this Tensor to the `grad` of every leaf it depends on.
@@ -272,32 +253,37 @@ class Tensor:
         # Its gradient is complete: a consumer would be younger, and all nodes that are still
         # to come are older than the one taken. No two were created at the same time, so the
         # heap never compares Tensors.
-        waiting, queue = {self: gradient}, [(-self.created, self)]
+        queue = [] if self.is_leaf else [(-self.created, self)]
+        waiting = {self: gradient if queue else gradient.copy()}
         while queue:
             node = heapq.heappop(queue)[1]
-            if node.is_leaf:
-                continue
-            grads, name = node.vjp(waiting.pop(node)), node.vjp.__qualname__
+            given = waiting.pop(node)
+            grads, name = node.vjp(given), node.vjp.__qualname__
             if not isinstance(grads, (tuple, list)) or len(grads) != len(node.parents):
                 raise RuntimeError(f"{name} must return a tuple of {len(node.parents)} gradients")
+            taken = {id(given)}
             for parent, grad in zip(node.parents, grads):
-                if not parent._requires_grad or grad is None:
+                if grad is None or not parent._requires_grad:
                     continue
-                shape = parent.array.shape
-                if not isinstance(grad, (np.ndarray, np.generic)) or grad.shape != shape:
+                array = parent.array
+                if not isinstance(grad, (np.ndarray, np.generic)) or grad.shape != array.shape:
                     got = f"a {type(grad).__name__} of shape {np.shape(grad)}"
-                    raise RuntimeError(f"{name} returned {got} for an array of {shape}")
-                if grad.dtype != parent.array.dtype:
-                    grad = grad.astype(parent.array.dtype)
+                    raise RuntimeError(f"{name} returned {got} for an array of {array.shape}")
+                if grad.dtype != array.dtype:
+                    grad = grad.astype(array.dtype)
                 if parent in waiting:  # a new sum, never +=: other nodes may hold these arrays
                     waiting[parent] = waiting[parent] + grad
-                else:
-                    waiting[parent] = grad
+                    continue
+                if parent.vjp is not None:
                     heapq.heappush(queue, (-parent.created, parent))
+                elif grad.base is not None or id(grad) in taken:
+                    grad = grad.copy()  # a leaf's gradient is its own: people write into it
+                taken.add(id(grad))
+                waiting[parent] = grad
 
         for leaf, grad in waiting.items():  # all others were popped when their turn came
             if leaf._grad is None:
-                leaf._grad = Tensor(np.array(grad, order="C"))  # its own copy
+                leaf._grad = Tensor(grad)
             else:
                 leaf._grad.array += grad
 
@@ -314,61 +300,10 @@ def record(array, parents, vjp):
         From the gradient of the result, an array (or NumPy scalar) of its shape, to a tuple
         of gradients, one for each parent: an array of the parent's shape, or None. `backward`
         gives it the parent's dtype. The VJP may return the very array it was given, but
-        never write into it.
+        never write into it; any other array that it returns must be new, since a leaf
+        keeps it as its gradient without a copy.
     """
     out = Tensor(array)
-    if _grad_mode.enabled and any(parent._requires_grad for parent in parents):
+    if _grad_mode.enabled and any([parent._requires_grad for parent in parents]):
         out._requires_grad, out.parents, out.vjp = True, parents, vjp
     return out
-
-
-def tensor(data, dtype=None, requires_grad=False):
-    """A Tensor with a copy of `data`; Python floats make float32, integers int64."""
-    return Tensor(as_array(data, dtype).copy(), requires_grad)
-
-
-def from_numpy(array):
-    """A Tensor that shares the memory of `array`."""
-    if not isinstance(array, np.ndarray):
-        raise TypeError(f"from_numpy() takes a numpy.ndarray, got {type(array).__name__}")
-    return Tensor(array)
-
-
-def as_shape(shape):
-    """The shape meant by ``f(2, 3)`` or ``f((2, 3))``, both of which PyTorch allows."""
-    return shape[0] if len(shape) == 1 and not isinstance(shape[0], (int, np.integer)) else shape
-
-
-def zeros(*shape, dtype=float32, requires_grad=False):
-    """Zeros of a shape, ``zeros(2, 3)`` or ``zeros((2, 3))``."""
-    return Tensor(np.zeros(as_shape(shape), dtype), requires_grad)
-
-
-def ones(*shape, dtype=float32, requires_grad=False):
-    """Ones of a shape, ``ones(2, 3)`` or ``ones((2, 3))``."""
-    return Tensor(np.ones(as_shape(shape), dtype), requires_grad)
-
-
-def randn(*shape, dtype=float32, requires_grad=False):
-    """Draws from the standard normal distribution; float32 or float64."""
-    return Tensor(generator.standard_normal(as_shape(shape), dtype), requires_grad)
-
-
-def zeros_like(x):
-    """Zeros with the shape and dtype of `x`."""
-    return zeros(x.shape, dtype=x.dtype)
-
-
-def ones_like(x):
-    """Ones with the shape and dtype of `x`."""
-    return ones(x.shape, dtype=x.dtype)
-
-
-def randn_like(x):
-    """Standard normal draws with the shape and dtype of `x`."""
-    return randn(x.shape, dtype=x.dtype)
-
-
-def manual_seed(seed):
-    """Start the one random generator of minigrad anew from `seed`."""
-    generator.bit_generator.state = np.random.default_rng(seed).bit_generator.state

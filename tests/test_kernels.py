@@ -93,7 +93,7 @@ def test_kernels_compute_their_formulas_and_write_only_where_told(dtype, toleran
         "relu_backward": ((g.ravel(), y.clip(0).ravel()), (g * (y > 0)).ravel()),
         "log_softmax_forward": ((y,), np.log(probabilities)),
         "log_softmax_backward": (
-            (g, np.log(probabilities)), g - probabilities * g.sum(1, keepdims=True),
+            (g, probabilities), g - probabilities * g.sum(1, keepdims=True),
         ),
         "nll_loss_forward": ((y, targets), -y[np.arange(5), targets]),
         "nll_loss_backward": ((b[targets], targets), -picked * b[targets][:, None]),
@@ -105,9 +105,27 @@ def test_kernels_compute_their_formulas_and_write_only_where_told(dtype, toleran
         np.testing.assert_allclose(out, result, rtol=tolerance, atol=tolerance, err_msg=name)
         for a, kept in zip(inputs, before):
             np.testing.assert_array_equal(a, kept, err_msg=name)
-    moved = x.copy()
-    kernels.gradient_descent(moved, w.dtype.type(2) * x, x.dtype.type(0.25))
-    np.testing.assert_allclose(moved, x / 2, rtol=1e-6)
+    v, s, m = draw(5, 4), draw(5, 4) ** 2, draw(5, 4)
+    g = draw(5, 4)
+    new_v, new_s, new_m = 0.5 * v - 0.25 * g, s + 0.125 * (g**2 - s), m + 0.5 * (g - m)
+    updates = {  # states, settings, the parameter and the states after the step
+        "gradient_descent": ((), (0.25,), x - 0.25 * g),
+        "momentum": ((v,), (0.5, -0.25, 2.0), x + 2 * new_v, new_v),
+        "rmsprop": (
+            (s,), (0.125, 0.5, 2.0, 3.0), x - 0.5 * g / (np.sqrt(new_s + 2) + 3), new_s,
+        ),
+        "adam": (
+            (m, s), (0.5, 0.125, 0.25, 2.0, 3.0),
+            x - 0.25 * new_m / (np.sqrt(new_s) / 2 + 3), new_m, new_s,
+        ),
+    }  # fmt: skip
+    for name, (states, settings, *expected) in updates.items():
+        for order in "CF":
+            param, grad, *states = (np.array(a, dtype, order=order) for a in (x, g, *states))
+            getattr(kernels, name)(param, grad, *states, *map(np.dtype(dtype).type, settings))
+            for got, wanted in zip((param, *states), expected, strict=True):
+                np.testing.assert_allclose(got, wanted, rtol=tolerance, atol=tolerance)
+            states = updates[name][0]
 
 
 def test_nll_loss_forward_names_the_first_bad_row():

@@ -1,0 +1,199 @@
+"""Gradient descent and its variants: single steps, and whole trainings beside PyTorch."""
+
+import numpy as np
+import pytest
+import torch
+from test_nn import torch_mlp
+from torch import nn as torch_nn
+
+import minigrad as mg
+from minigrad import functional as F
+from minigrad import nn, optim
+
+# Single steps
+
+
+def test_zero_grad_is_in_place():
+    model = nn.Linear(3, 2)
+    optim.zero_grad(model.parameters())
+    assert model.weight.grad is None
+    model(mg.ones(1, 3)).sum().backward()
+    grad = model.weight.grad
+    optim.zero_grad(model.parameters())
+    assert model.weight.grad is grad and grad.tolist() == [[0] * 3] * 2
+
+
+def test_gradient_update_takes_one_step():
+    w, start = mg.tensor(3.0, requires_grad=True), 3.0
+    for _ in range(3):
+        optim.gradient_update(w * w, [w], lr=0.1)
+        start -= 0.1 * 2 * start
+    assert w.item() == pytest.approx(start) and w.is_leaf and w.requires_grad
+
+
+def test_gradient_update_moves_parameters_that_are_views():
+    base = mg.ones(3, 2)
+    w = base.T
+    w.requires_grad = True
+    optim.gradient_update((w * w).sum(), [w], lr=0.25)
+    assert base.tolist() == [[0.5] * 2] * 3
+
+
+def test_gradient_update_refuses_a_parameter_without_gradient():
+    w, unused = mg.ones(2, requires_grad=True), mg.ones(3, requires_grad=True)
+    with pytest.raises(RuntimeError, match=r"params\[1\] of shape \(3,\) has no gradient"):
+        optim.gradient_update((w * w).sum(), [w, unused], lr=0.1)
+    assert w.tolist() == [1, 1]
+    unused.sum().backward()  # a gradient of another loss is none of this one
+    with pytest.raises(RuntimeError, match=r"params\[1\] of shape \(3,\) has no gradient"):
+        optim.gradient_update((w * w).sum(), [w, unused], lr=0.1)
+
+
+def test_gradient_update_writes_to_no_read_only_array():
+    w, fixed = mg.ones(2, requires_grad=True), mg.from_numpy(np.broadcast_to(np.float32(1), (2,)))
+    fixed.requires_grad = True
+    with pytest.raises(TypeError, match=r"params\[1\] must be .* that can be written to"):
+        optim.gradient_update((w * fixed).sum(), [w, fixed], lr=0.1)
+    assert w.tolist() == fixed.tolist() == [1, 1]
+
+
+def test_the_velocity_and_the_mean_square_are_the_callers():
+    """One step each, by hand: w = 3, the gradient of w² is 6."""
+    w, velocity, square = mg.tensor(3.0, requires_grad=True), mg.ones(()), mg.ones(())
+    optim.momentum_update(w * w, [w], [velocity], lr=0.5, beta=0.25)
+    assert velocity.item() == 0.25 - 3 and w.item() == 3 + 0.25 - 3
+    w = mg.tensor(3.0, requires_grad=True)
+    optim.rmsprop_update(w * w, [w], [square], lr=0.5, alpha=0.75, epsilon=6.25)
+    assert square.item() == 0.75 + 0.25 * 36 and w.item() == 3 - 0.5 * 6 / 4
+
+
+def test_optimizers_pass_over_parameters_without_gradient():
+    for make in (optim.SGD, optim.RMSprop, optim.Adam):
+        w, unused = mg.ones(2, requires_grad=True), mg.ones(3, requires_grad=True)
+        optimizer = make([w, unused], lr=0.1)
+        (w * w).sum().backward()
+        optimizer.step()
+        assert unused.tolist() == [1] * 3 and w.tolist() != [1] * 2
+        optimizer.zero_grad()
+        assert w.grad is None
+
+
+def test_the_learning_rate_may_change_between_steps():
+    w = mg.ones(1, requires_grad=True)
+    optimizer = optim.SGD([w], lr=0.25)
+    for expected in (0.5, 0.25):
+        optimizer.zero_grad()
+        (w * w).sum().backward()
+        optimizer.step()
+        assert w.item() == expected
+        optimizer.lr = 0.25
+    optimizer.lr = 0
+    optimizer.step()
+    assert w.item() == 0.25
+
+
+# Whole trainings beside PyTorch. An entry makes, from the parameters, what takes a step from
+# a loss: ours, then PyTorch's.
+
+
+def with_state(update, **settings):
+    def make(params):
+        state = [mg.zeros_like(param) for param in params]
+        return lambda loss: update(loss, params, state, **settings)
+
+    return make
+
+
+def stepper(optimizer_class, **settings):
+    def make(params):
+        optimizer = optimizer_class(params, **settings)
+
+        def step(loss):
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+        return step
+
+    return make
+
+
+def rmsprop_by_hand(params, lr=1e-3, alpha=0.8, epsilon=1e-8):
+    squares = [torch.zeros_like(param) for param in params]
+
+    def step(loss):
+        grads = torch.autograd.grad(loss, params)
+        with torch.no_grad():
+            for param, square, grad in zip(params, squares, grads):
+                square.copy_(alpha * square + (1 - alpha) * grad**2)
+                param -= lr * grad / torch.sqrt(square + epsilon)
+
+    return step
+
+
+OPTIMIZERS = {
+    "gradient_update": (
+        lambda params: lambda loss: optim.gradient_update(loss, params, 0.1),
+        stepper(torch.optim.SGD, lr=0.1),
+    ),
+    "momentum_update": (
+        with_state(optim.momentum_update, lr=0.05), stepper(torch.optim.SGD, lr=0.05, momentum=0.8),
+    ),
+    "rmsprop_update": (with_state(optim.rmsprop_update), rmsprop_by_hand),
+    "SGD": (stepper(optim.SGD, lr=0.1), stepper(torch.optim.SGD, lr=0.1)),
+    "SGD with momentum": tuple(
+        stepper(library.SGD, lr=0.02, momentum=0.9) for library in (optim, torch.optim)
+    ),
+    "RMSprop": tuple(stepper(library.RMSprop, lr=1e-3) for library in (optim, torch.optim)),
+    "Adam": (stepper(optim.Adam), stepper(torch.optim.Adam)),
+    "Adam with all settings": tuple(
+        stepper(library.Adam, lr=2e-3, betas=(0.8, 0.99), eps=1e-6)
+        for library in (optim, torch.optim)
+    ),
+}  # fmt: skip
+
+
+def train_both(optimizer, hidden_dims, use_bias, dtype, steps=200):
+    """The largest difference of our loss, and of our parameters, from PyTorch's."""
+    rng = np.random.default_rng(0)
+    mg.manual_seed(0)
+    ours, theirs = nn.MLP(784, 10, hidden_dims, use_bias), torch_mlp(hidden_dims, use_bias)
+    if dtype == "float64":
+        theirs.double()
+        for par in ours.parameters():
+            par.data = par.data.double()
+    state = {name[5:]: torch.tensor(v.numpy()) for name, v in ours.state_dict().items()}
+    theirs.load_state_dict(state)  # their names have no "main." in front
+    our_step, their_step = (
+        make(list(model.parameters())) for make, model in zip(OPTIMIZERS[optimizer], (ours, theirs))
+    )
+    for _ in range(steps):
+        x = rng.normal(size=(50, 784)).astype(dtype)
+        y = np.abs(x[:, :10]).argmax(1)
+        loss = F.nll_loss(ours(mg.from_numpy(x)), y)
+        our_step(loss)
+        expected = torch_nn.functional.cross_entropy(
+            theirs(torch.from_numpy(x)), torch.from_numpy(y)
+        )
+        their_step(expected)
+    return abs(loss.item() - expected.item()), max(
+        np.abs(p.numpy() - q.detach().numpy()).max()
+        for p, q in zip(ours.state_dict().values(), theirs.parameters())
+    )
+
+
+@pytest.mark.parametrize("use_bias", [True, False])
+@pytest.mark.parametrize("hidden_dims", [[], [30], [100, 100]])
+@pytest.mark.parametrize("dtype, tolerance", [("float64", 1e-12), ("float32", 1e-5)])
+def test_gradient_descent_stays_with_pytorch(hidden_dims, use_bias, dtype, tolerance):
+    differences = train_both("gradient_update", hidden_dims, use_bias, dtype)
+    assert max(differences) < tolerance
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("dtype, tolerance", [("float64", 1e-10), ("float32", 1e-3)])
+def test_every_optimizer_stays_with_pytorch(optimizer, dtype, tolerance):
+    """RMSprop and Adam divide by the gradient's own size: where it is nearly 0, they magnify
+    the last digits of float32."""
+    differences = train_both(optimizer, [30], True, dtype)
+    assert max(differences) < tolerance
