@@ -85,6 +85,7 @@ def with_minigrad(case):
     from minigrad import kernels
 
     x, weight, bias, g, targets = arrays(case)
+    weight = np.asfortranarray(weight)  # as nn.Linear makes it
     out, like_x, like_w = np.empty_like(g), np.empty_like(x), np.empty_like(weight)
     losses, totals, log_probs = np.empty(case.n, "f4"), np.empty(case.d), np.empty_like(x)
     if case.kernel.startswith(("log_softmax", "nll")):
@@ -100,7 +101,7 @@ def with_minigrad(case):
             g.reshape(-1), x.reshape(-1), out.reshape(-1)
         ),
         "log_softmax": lambda: kernels.log_softmax_forward(x, out),
-        "log_softmax backward": lambda: kernels.log_softmax_backward(g, log_probs, out),
+        "log_softmax backward": lambda: kernels.log_softmax_backward(g, np.exp(log_probs), out),
         "nll": lambda: kernels.nll_loss_forward(log_probs, targets, losses),
         "nll backward": lambda: kernels.nll_loss_backward(losses, targets, out),
         "update": lambda: kernels.gradient_descent(x, g, lr),

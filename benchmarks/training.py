@@ -1,8 +1,11 @@
 """One training step (forward, loss, backward, update) beside PyTorch, JAX and HIPS autograd.
 
-The floor is what the step's matrix products alone take, through ``np.matmul(..., out=...)``.
+The floor is what the step's matrix products alone take, through ``np.matmul(..., out=...)``,
+in the memory layout that is fastest for them.
 """
 
+import itertools
+import math
 import statistics
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +15,7 @@ import numpy as np
 from . import common
 
 LR = 0.01
+ADAM = {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8}
 STEPS_TO_COMPARE = 5  # after which the losses of all systems must agree
 
 
@@ -21,10 +25,11 @@ class Problem:
 
     hidden: tuple
     batch: int
+    adam: bool = False  # or else gradient descent
 
     @property
     def name(self):
-        return f"{list(self.hidden)}, batch {self.batch:,}"
+        return f"{list(self.hidden)}, batch {self.batch:,}" + ", Adam" * self.adam
 
     @property
     def dims(self):
@@ -52,6 +57,7 @@ MLPS = [
     Problem((100, 100), 250),
     Problem((100, 100), 1000),
     Problem((200, 100, 50), 64),
+    Problem((200, 100, 50), 64, adam=True),
     Problem((512, 512), 128),
     Problem((512, 512), 1024),
 ]
@@ -75,13 +81,21 @@ def with_minigrad(problem):
     model.load_state_dict(dict(zip(names, values)))
     parameters = list(model.parameters())
     inputs, targets = mg.from_numpy(inputs), mg.from_numpy(targets)
+    adam = optim.Adam(parameters, **ADAM)
 
     def step():
         loss = F.nll_loss(model(inputs), targets)
         optim.gradient_update(loss, parameters, LR)
         return loss.item()
 
-    return step
+    def step_with_adam():
+        loss = F.nll_loss(model(inputs), targets)
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        return loss.item()
+
+    return step_with_adam if problem.adam else step
 
 
 def with_torch(problem, update="optim"):
@@ -97,7 +111,11 @@ def with_torch(problem, update="optim"):
     model = nn.Sequential(*layers[:-1])
     parameters = list(model.parameters())
     inputs, targets = torch.tensor(inputs), torch.tensor(targets)
-    optimizer = torch.optim.SGD(parameters, LR)
+    by_hand = update == "by hand"
+    if problem.adam:
+        optimizer = torch.optim.Adam(parameters, **ADAM, fused=by_hand)
+    else:
+        optimizer = torch.optim.SGD(parameters, LR)
 
     def step():
         loss = F.nll_loss(F.log_softmax(model(inputs), dim=1), targets)
@@ -116,7 +134,7 @@ def with_torch(problem, update="optim"):
                 parameter -= LR * parameter.grad
         return loss.item()
 
-    return step_by_hand if update == "by hand" else step
+    return step_by_hand if by_hand and not problem.adam else step
 
 
 def with_jax(problem):
@@ -135,15 +153,31 @@ def with_jax(problem):
         log_probs = jax.nn.log_softmax(x @ w.T + b)
         return -jnp.take_along_axis(log_probs, targets[:, None], 1).mean()
 
+    lr, (beta1, beta2), eps = ADAM.values()
+
     @partial(jax.jit, donate_argnums=0)
-    def update(layers, inputs, targets):
+    def update(state, inputs, targets):
+        layers, means, squares, t = state
         loss, grads = jax.value_and_grad(loss_of)(layers, inputs, targets)
-        return jax.tree.map(lambda p, g: p - LR * g, layers, grads), loss
+        if not problem.adam:
+            layers = jax.tree.map(lambda p, g: p - LR * g, layers, grads)
+            return (layers, means, squares, t), loss
+        t = t + 1
+        means = jax.tree.map(lambda m, g: m + (1 - beta1) * (g - m), means, grads)
+        squares = jax.tree.map(lambda s, g: s + (1 - beta2) * (g * g - s), squares, grads)
+        rate, root = lr / (1 - beta1**t), jnp.sqrt(1 - beta2**t)
+        layers = jax.tree.map(
+            lambda p, m, s: p - rate * m / (jnp.sqrt(s) / root + eps), layers, means, squares
+        )
+        return (layers, means, squares, t), loss
+
+    zeros = [jax.tree.map(jnp.zeros_like, layers) if problem.adam else () for _ in range(2)]
+    state = (layers, *zeros, jnp.zeros(()))
 
     def step():
-        nonlocal layers
-        layers, loss = update(layers, inputs, targets)
-        jax.block_until_ready(layers)
+        nonlocal state
+        state, loss = update(state, inputs, targets)
+        jax.block_until_ready(state)
         return float(loss)
 
     return step
@@ -167,6 +201,9 @@ def with_autograd(problem):
         return -anp.mean(log_probs[rows, targets])
 
     value_and_grad = autograd.value_and_grad(loss_of)
+    lr, (beta1, beta2), eps = ADAM.values()
+    states = [(np.zeros_like(p), np.zeros_like(p)) for p in parameters]
+    steps = itertools.count(1)
 
     def step():
         loss, grads = value_and_grad(parameters)
@@ -174,11 +211,21 @@ def with_autograd(problem):
             p -= np.float32(LR) * g
         return float(loss)
 
-    return step
+    def step_with_adam():
+        loss, grads = value_and_grad(parameters)
+        t = next(steps)
+        for p, g, (m, s) in zip(parameters, grads, states):
+            m += (1 - beta1) * (g - m)
+            s += (1 - beta2) * (g * g - s)
+            p -= lr / (1 - beta1**t) * m / (np.sqrt(s) / math.sqrt(1 - beta2**t) + eps)
+        return float(loss)
+
+    return step_with_adam if problem.adam else step
 
 
 def floor(problem):
     weights, _, inputs, _ = problem.arrays()
+    weights = [np.asfortranarray(weight) for weight in weights]  # the faster layout, as ours
     outs = [np.ones((problem.batch, len(w)), "f4") for w in weights]
     x_grads = [np.ones_like(out) for out in outs]
     w_grads = [np.empty_like(w) for w in weights]

@@ -15,11 +15,15 @@ import numpy as np
 
 
 def kernel(function):
-    """Compile `function` at its first call, without the GIL, and cache it on disk."""
+    """Compile `function` at its first call, without the GIL, and cache it on disk.
+
+    The error model decides on x / 0: infinite, as in NumPy, rather than an exception, whose
+    check in every turn of a loop would keep it from being vectorised.
+    """
     try:
-        return numba.njit(nogil=True, cache=True)(function)
+        return numba.njit(nogil=True, cache=True, error_model="numpy")(function)
     except RuntimeError:  # nowhere to write a cache: a read-only install and no home
-        return numba.njit(nogil=True)(function)
+        return numba.njit(nogil=True, error_model="numpy")(function)
 
 
 # Linear layer
@@ -206,6 +210,6 @@ def rmsprop(param, grad, square, part, lr, inside, eps):
 def adam(param, grad, mean, square, part1, part2, lr, root, eps):
     for i in range(param.size):
         g = grad.flat[i]
-        mean.flat[i] += part1 * (g - mean.flat[i])
-        square.flat[i] += part2 * (g * g - square.flat[i])
-        param.flat[i] -= lr * mean.flat[i] / (np.sqrt(square.flat[i]) / root + eps)
+        m = mean.flat[i] = mean.flat[i] + part1 * (g - mean.flat[i])
+        s = square.flat[i] = square.flat[i] + part2 * (g * g - square.flat[i])
+        param.flat[i] -= lr * m / (np.sqrt(s) / root + eps)
