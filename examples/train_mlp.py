@@ -1,6 +1,7 @@
 """Train a multi-layer perceptron on handwritten digits by mini-batch gradient descent.
 
 python examples/train_mlp.py                    MNIST if it can be had, else the digits
+python examples/train_mlp.py --optimizer adam   one of the variants of gradient descent
 python examples/train_mlp.py --hidden           softmax regression: no hidden layer
 python examples/train_mlp.py --help             all settings
 """
@@ -15,25 +16,15 @@ from tqdm import tqdm
 
 import minigrad as mg
 from minigrad import datasets, functional as F, nn, optim, plot
+from minigrad.cli import number
 
-EPOCHS = {"mnist": 15, "digits": 60}  # the digits are so few that they need more rounds
-LR = 0.05
-
-
-def number(kind, least):
-    """A parser for argparse of finite numbers from `least` on."""
-
-    def parse(text):
-        try:
-            value = kind(text)
-        except ValueError:
-            value = math.nan
-        if not least <= value < math.inf:
-            wanted = f"{kind.__name__} of at least {least:g}"
-            raise argparse.ArgumentTypeError(f"wanted a finite {wanted}, got {text!r}")
-        return value
-
-    return parse
+EPOCHS = {"mnist": 10, "digits": 60}  # the digits are so few that they need more rounds
+OPTIMIZERS = {  # with the learning rates that they have by default
+    "gd": (optim.SGD, 0.1),
+    "momentum": (lambda params, lr: optim.SGD(params, lr, momentum=0.9), 0.02),
+    "rmsprop": (optim.RMSprop, 0.001),
+    "adam": (optim.Adam, 0.001),
+}
 
 
 def parse_arguments():
@@ -62,7 +53,18 @@ def parse_arguments():
         f"{EPOCHS['digits']} for the digits)",
     )
     option("--batch-size", type=count, default=64, help="examples per step (default: %(default)s)")
-    option("--lr", type=positive, default=LR, help="learning rate (default: %(default)s)")
+    option(
+        "--optimizer",
+        choices=OPTIMIZERS,
+        default="gd",
+        help="gradient descent, with momentum 0.9, RMSprop or Adam (default: %(default)s)",
+    )
+    rates = ", ".join(f"{lr:g} for {name}" for name, (_, lr) in OPTIMIZERS.items())
+    option(
+        "--lr",
+        type=positive,
+        help=f"learning rate of the first step; it falls evenly to 0 (default: {rates})",
+    )
     option(
         "--seed",
         type=seed,
@@ -82,7 +84,9 @@ def parse_arguments():
         metavar="MODEL.npz",
         help="where to save the parameters, for mg.load (default: nowhere)",
     )
-    return parser.parse_args()  # fmt: skip
+    args = parser.parse_args()
+    args.lr = args.lr or OPTIMIZERS[args.optimizer][1]
+    return args
 
 
 def load(name):
@@ -111,6 +115,7 @@ def evaluate(model, inputs, targets):
 
 def train(model, train_data, valid_data, args):
     """Descend for `args.epochs` epochs, or until Ctrl-C; return the history of the curves."""
+    optimizer = OPTIMIZERS[args.optimizer][0](model.parameters(), args.lr)
     history = {"train_loss": [], "train_accuracy": [], "valid_loss": [], "valid_accuracy": []}
     steps = math.ceil(len(train_data[0]) / args.batch_size) * args.epochs
     with tqdm(total=steps, unit="step", mininterval=0.5) as bar:
@@ -121,14 +126,18 @@ def train(model, train_data, valid_data, args):
                 for inputs, targets in datasets.minibatches(*train_data, args.batch_size):
                     log_probs = model(inputs)
                     loss = F.nll_loss(log_probs, targets)
-                    optim.gradient_update(loss, model.parameters(), args.lr)
+                    optimizer.lr = args.lr * (1 - bar.n / steps)  # ever smaller: the noise of
+                    optimizer.zero_grad()  # mini-batches then no longer moves the parameters
+                    loss.backward()
+                    optimizer.step()
                     losses.append(loss.item() * len(targets))
                     correct += (log_probs.argmax(1) == targets).sum().item()
                     bar.update()
                     if not math.isfinite(losses[-1]):
+                        smaller = min(args.lr / 10, OPTIMIZERS[args.optimizer][1])
                         raise SystemExit(
                             f"error: the loss is {losses[-1]} at step {bar.n} (epoch {epoch}): "
-                            f"the steps are too large. Try --lr {min(args.lr / 10, LR):g}"
+                            f"the steps are too large. Try --lr {smaller:g}"
                         )
                 loss, accuracy, _ = evaluate(model, *valid_data)
                 history["train_loss"].append(sum(losses) / len(train_data[0]))

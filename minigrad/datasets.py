@@ -250,6 +250,14 @@ def _read_cache(cache):
     return arrays
 
 
+def _check_lengths(inputs, targets, **size):
+    if len(inputs) != len(targets):
+        raise ValueError(f"{len(inputs)} inputs, but {len(targets)} targets")
+    for name, value in size.items():
+        if value < 1:
+            raise ValueError(f"{name} must be positive, got {value}")
+
+
 def minibatches(inputs, targets, batch_size):
     """Yield ``(inputs, targets)`` in batches, shuffled, until each example has come once.
 
@@ -265,11 +273,32 @@ def minibatches(inputs, targets, batch_size):
     ValueError
         If the lengths differ or `batch_size` is not positive.
     """
-    if len(inputs) != len(targets):
-        raise ValueError(f"{len(inputs)} inputs, but {len(targets)} targets")
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be positive, got {batch_size}")
+    _check_lengths(inputs, targets, batch_size=batch_size)
     order = generator.permutation(len(inputs))
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
         yield inputs[chosen], targets[chosen]
+
+
+def sample_minibatch(inputs, targets, num_points=100):
+    """``(inputs, targets)`` of `num_points` examples, each drawn at random from all.
+
+    The draws are independent: an example may come twice, and two batches may overlap. (In
+    contrast, `minibatches` goes through all examples once.)
+
+    Parameters
+    ----------
+    inputs : Tensor, shape (N, ...)
+    targets : Tensor, shape (N,)
+    num_points : int
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ, or if `num_points` or N is not positive.
+    """
+    _check_lengths(inputs, targets, num_points=num_points)
+    if len(inputs) == 0:
+        raise ValueError("there are no inputs to draw from")
+    chosen = generator.integers(len(inputs), size=num_points)
+    return inputs[chosen], targets[chosen]

@@ -39,7 +39,7 @@ def gradcheck(f, *inputs, rtol=1e-6, atol=1e-8):
     ------
     GradcheckError
         With the input, the worst element, both values and the step; or if `f` changes its
-        inputs, or is not a function of them alone.
+        inputs, is not a function of them alone, or has a VJP that returns an array it keeps.
     TypeError
         If no input requires grad, or one that does or the result is not float64.
     """
@@ -73,6 +73,15 @@ def gradcheck(f, *inputs, rtol=1e-6, atol=1e-8):
     weights = np.asarray(np.random.default_rng(0).uniform(0.5, 1.5, out.shape))
     weights.flags.writeable = False  # a VJP must not write into what it is given
     out.backward(weights)
+    grads = {i: tensors[i].grad.numpy().copy() for i in checked if tensors[i].grad is not None}
+    for _ in range(2):  # in the second pass a VJP's own array may change, which the third shows
+        out.backward(weights)
+    for i, grad in grads.items():
+        if not np.allclose(tensors[i].grad.numpy(), 3 * grad, rtol=1e-12, atol=0, equal_nan=True):
+            raise GradcheckError(
+                f"input {i}: three backward passes do not give three times the gradient of one; "
+                "does a VJP return an array that it keeps, instead of a new one?"
+            )
     for i, x in enumerate(inputs):
         if isinstance(x, Tensor) and not np.array_equal(x.array, arrays[i], equal_nan=True):
             raise GradcheckError(f"f or its VJP has changed input {i} in place")
@@ -92,8 +101,7 @@ def gradcheck(f, *inputs, rtol=1e-6, atol=1e-8):
             arrays[i][index] = kept
             # the step as rounded, not 2h
             numeric[index] = np.sum((f_up - f_down) * weights) / (up - down)
-        grad = tensors[i].grad
-        analytic = np.zeros_like(numeric) if grad is None else grad.numpy()
+        analytic = grads.get(i, np.zeros_like(numeric))
         error = np.abs(analytic - numeric)
         allowed = atol + rtol * max(np.abs(numeric).max(initial=0), np.abs(analytic).max(initial=0))
         if not (np.all(error <= allowed) and np.isfinite(allowed)):

@@ -1,4 +1,4 @@
-"""The numerical work: arrays in, arrays out, compiled by Numba.
+"""The numerical work: arrays in, arrays out, compiled by Numba, on top of NumPy's BLAS and exp.
 
 Every kernel writes into an array that its caller owns. A forward kernel and its backward
 kernel stand side by side, under one formula. Shapes are given in these letters: N examples,
@@ -174,10 +174,10 @@ def nll_loss_backward(grad, targets, grad_log_probs):
 #   gradient descent   param ← param - lr G
 #   momentum           v ← β v + scale G             param ← param + rate v
 #                      The lecture scales by -lr and moves by v, PyTorch's SGD the other way round.
-#   RMSprop            s ← s + part (G² - s)         param ← param - lr G / (√(s + inside) + eps)
-#                      part is 1 - α
-#   Adam               m ← m + part1 (G - m)         part1 is 1 - β₁
-#                      s ← s + part2 (G² - s)        part2 is 1 - β₂
+#   RMSprop            s ← keep s + part G²          param ← param - lr G / (√(s + inside) + eps)
+#                      keep is α, part is 1 - α
+#   Adam               m ← keep1 m + part1 G         keep1 is β₁, part1 is 1 - β₁
+#                      s ← keep2 s + part2 G²        keep2 is β₂, part2 is 1 - β₂
 #                      param ← param - lr m / (√s / root + eps)
 #                      m and s start from 0: after t steps they hold only the parts 1 - β₁ᵗ and
 #                      1 - β₂ᵗ of a mean. The caller divides lr by the first; root is √(1 - β₂ᵗ).
@@ -199,17 +199,17 @@ def momentum(param, grad, velocity, beta, scale, rate):
 
 
 @kernel
-def rmsprop(param, grad, square, part, lr, inside, eps):
+def rmsprop(param, grad, square, keep, part, lr, inside, eps):
     for i in range(param.size):
         g = grad.flat[i]
-        square.flat[i] += part * (g * g - square.flat[i])
-        param.flat[i] -= lr * g / (np.sqrt(square.flat[i] + inside) + eps)
+        s = square.flat[i] = keep * square.flat[i] + part * g * g
+        param.flat[i] -= lr * g / (np.sqrt(s + inside) + eps)
 
 
 @kernel
-def adam(param, grad, mean, square, part1, part2, lr, root, eps):
+def adam(param, grad, mean, square, keep1, part1, keep2, part2, lr, root, eps):
     for i in range(param.size):
         g = grad.flat[i]
-        m = mean.flat[i] = mean.flat[i] + part1 * (g - mean.flat[i])
-        s = square.flat[i] = square.flat[i] + part2 * (g * g - square.flat[i])
+        m = mean.flat[i] = keep1 * mean.flat[i] + part1 * g
+        s = square.flat[i] = keep2 * square.flat[i] + part2 * g * g
         param.flat[i] -= lr * m / (np.sqrt(s) / root + eps)

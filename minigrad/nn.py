@@ -119,7 +119,8 @@ class Linear(Module):
     bias : Parameter, float32, shape (H,), or None
         Both are drawn uniformly from ±1/√D, as PyTorch does. A uniform number in ±u has
         variance u²/3, here 1/(3D), so Σ_d x[d] W[h, d] has a third of the mean square of x:
-        outputs neither grow nor shrink with D.
+        outputs neither grow nor shrink with D. The weight lies column by column in memory,
+        so that ``weight.view(-1)`` is a copy.
     """
 
     def __init__(self, in_features, out_features, bias=True):

@@ -64,12 +64,37 @@ def _zero_(x):
     return x
 
 
-# Where Python finds all these
+# How a Tensor is shown: as PyTorch does it, with 4 decimals, in lines of 80 characters
+
+
+def _repr(x):
+    a = x.array
+    whole = np.all((a == np.round(a)) | ~np.isfinite(a))
+    mode = "maxprec_equal" if whole else "fixed"
+    text = np.array2string(a, 81, 4, separator=", ", prefix="tensor(", floatmode=mode)
+    text = "tensor(" + text.replace(", ..., ", ",  ..., ")
+    suffixes = [] if a.dtype in (float32, int64, np.bool_) else [f"dtype={a.dtype}"]
+    if x.vjp is not None:
+        suffixes.append(f"grad_fn=<{x.vjp.__qualname__.split('.')[0]}>")  # mul.<locals>.vjp
+    elif x.requires_grad:
+        suffixes.append("requires_grad=True")
+    for suffix in suffixes:
+        last_line = text[text.rfind("\n") + 1 :] + ", " + suffix
+        text += (", " if len(last_line) < 79 else ",\n       ") + suffix
+    return text + ")"
 
 
 def _format(x, spec):
     return format(x.item(), spec) if spec or x.ndim == 0 else str(x)
 
+
+def _len(x):
+    if x.ndim == 0:
+        raise TypeError("a 0-d Tensor has no length")
+    return len(x.array)
+
+
+# Where Python finds all these
 
 for name, operation in (
     ("add", ops.add), ("sub", ops.sub), ("mul", ops.mul),
@@ -82,12 +107,11 @@ Tensor.__eq__, Tensor.__ne__ = _comparison(np.equal), _comparison(np.not_equal)
 Tensor.__lt__, Tensor.__le__ = _comparison(np.less), _comparison(np.less_equal)
 Tensor.__gt__, Tensor.__ge__ = _comparison(np.greater), _comparison(np.greater_equal)
 Tensor.__neg__, Tensor.__getitem__, Tensor.__setitem__ = ops.neg, ops.getitem, _setitem
-Tensor.__len__ = lambda x: len(x.array)
+Tensor.__repr__, Tensor.__format__, Tensor.__len__ = _repr, _format, _len
 Tensor.__iter__ = lambda x: (x[i] for i in range(len(x)))
 Tensor.__bool__ = lambda x: bool(x.item())
 Tensor.__int__ = lambda x: int(x.item())
 Tensor.__float__ = lambda x: float(x.item())
-Tensor.__format__ = _format
 Tensor.exp, Tensor.log, Tensor.tanh = ops.exp, ops.log, ops.tanh
 Tensor.relu, Tensor.log_softmax = functional.relu, functional.log_softmax
 Tensor.sum, Tensor.mean, Tensor.max, Tensor.argmax = ops.sum, ops.mean, ops.max, ops.argmax

@@ -270,6 +270,8 @@ def max(x, dim=None, keepdim=False):
     `indices` has it all. Both as in PyTorch.
     """
     dim = dim if dim is None else normalize_axis_index(dim, x.ndim, "dim")
+    if 0 in (x.shape if dim is None else x.shape[dim : dim + 1]):
+        raise RuntimeError(f"max() of no elements (shape {x.shape}, dim {dim})")
     saved = x.array
     if dim is None:
         out = saved.max()

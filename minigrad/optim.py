@@ -18,12 +18,12 @@ def _parameters(params, name="params"):
     """`params` as a list: a generator such as ``model.parameters()`` can be walked once only."""
     listed = list(params) if hasattr(params, "__iter__") and not isinstance(params, Tensor) else []
     if not listed:
-        wanted = "several Tensors, as model.parameters() gives them, once"
+        wanted = "several Tensors, in a list or from model.parameters()"
         raise TypeError(f"{name} must be {wanted}; none are in this {type(params).__name__}")
     for i, param in enumerate(listed):
         fits = isinstance(param, Tensor) and param.array.dtype in (float32, float64)
-        if not fits or not param.array.flags.writeable:
-            wanted = "a Tensor of float32 or float64 that can be written to"
+        if not (fits and param.is_leaf and param.array.flags.writeable):
+            wanted = "a leaf of float32 or float64 that can be written to"
             raise TypeError(f"{name}[{i}] must be {wanted}, got {param!r}")
     return listed
 
@@ -44,6 +44,8 @@ def zero_grad(params):
 def _step(kernel, param, state, *settings):
     """Call an update kernel, with its settings in the dtype of the parameter."""
     arrays = [param.array, param._grad.array, *state]
+    if len({(array.shape, array.dtype) for array in arrays}) > 1:
+        raise RuntimeError(f"a parameter of shape {param.shape} does not fit its state any more")
     if arrays[0].flags.f_contiguous:  # any layout works; line by line, it is fast
         arrays = [array.T for array in arrays]
     kernel(*arrays, *map(param.array.dtype.type, settings))
@@ -97,8 +99,8 @@ def momentum_update(loss, params, grad_vel, lr=1e-3, beta=0.8):
     """One step with momentum: velocity = beta * velocity - lr * grad; param += velocity.
 
     `grad_vel` holds the velocities, one Tensor like each parameter, and is changed in place:
-    start with ``[mg.zeros_like(param) for param in params]``. All else, errors included, is
-    as in `gradient_update`.
+    start with ``[mg.zeros_like(param) for param in params]``; anything else is a ValueError.
+    All else, errors included, is as in `gradient_update`.
     """
     _check_not_negative(lr=lr, beta=beta)
     _update(kernels.momentum, loss, params, {"grad_vel": grad_vel}, beta, -lr, 1)
@@ -109,30 +111,32 @@ def rmsprop_update(loss, params, grad_sq, lr=1e-3, alpha=0.8, epsilon=1e-8):
 
     `grad_sq` holds a running mean of the squared gradients, square = alpha * square +
     (1 - alpha) * grad², and is changed in place: start with zeros, as for `momentum_update`.
-    All else, errors included, is as in `gradient_update`.
+    All else, errors included, is as there.
     """
     _check_not_negative(lr=lr, alpha=alpha, epsilon=epsilon)
-    _update(kernels.rmsprop, loss, params, {"grad_sq": grad_sq}, 1 - alpha, lr, epsilon, 0)
+    _update(kernels.rmsprop, loss, params, {"grad_sq": grad_sq}, alpha, 1 - alpha, lr, epsilon, 0)
 
 
 class Optimizer:
     """What the optimisers share: parameters, settings, and a state for each parameter.
 
-    The settings become attributes and may be changed between steps, say
-    ``optimizer.lr *= 0.5``.
+    The settings are attributes and may be changed between steps: ``optimizer.lr *= 0.5``.
 
     Raises
     ------
     TypeError
-        If `params` is one Tensor, or holds something that cannot be updated in place.
+        If `params` is one Tensor or none, or holds something that cannot be updated in place.
     ValueError
-        If there are no `params`, or a setting is negative, infinite or NaN.
+        If a setting is negative, infinite or NaN.
+    RuntimeError
+        At a step, if a parameter has changed its shape or dtype.
     """
 
     def __init__(self, params, states, **settings):
         _check_not_negative(**settings)
-        self.params, self.steps = _parameters(params), 0
+        self.params = _parameters(params)
         self.state = [[np.zeros_like(p.array) for _ in range(states)] for p in self.params]
+        self.steps = [0] * len(self.params)
         vars(self).update(settings)
 
     def zero_grad(self):
@@ -142,10 +146,10 @@ class Optimizer:
 
     def step(self):
         """Move every parameter that has a gradient."""
-        self.steps += 1
-        for param, state in zip(self.params, self.state):
+        for i, param in enumerate(self.params):
             if param.grad is not None:
-                self._move(param, state)
+                self.steps[i] += 1
+                self._move(param, self.state[i], self.steps[i])
 
 
 class SGD(Optimizer):
@@ -158,8 +162,11 @@ class SGD(Optimizer):
     def __init__(self, params, lr=1e-3, momentum=0):
         super().__init__(params, 1, lr=lr, momentum=momentum)
 
-    def _move(self, param, state):
-        _step(kernels.momentum, param, state, self.momentum, 1, -self.lr)
+    def _move(self, param, state, steps):
+        if self.momentum:
+            _step(kernels.momentum, param, state, self.momentum, 1, -self.lr)
+        else:
+            _step(kernels.gradient_descent, param, [], self.lr)
 
 
 class RMSprop(Optimizer):
@@ -168,24 +175,25 @@ class RMSprop(Optimizer):
     def __init__(self, params, lr=1e-2, alpha=0.99, eps=1e-8):
         super().__init__(params, 1, lr=lr, alpha=alpha, eps=eps)
 
-    def _move(self, param, state):
-        _step(kernels.rmsprop, param, state, 1 - self.alpha, self.lr, 0, self.eps)
+    def _move(self, param, state, steps):
+        _step(kernels.rmsprop, param, state, self.alpha, 1 - self.alpha, self.lr, 0, self.eps)
 
 
 class Adam(Optimizer):
     """Momentum over RMSprop, both corrected for their start from 0 (Kingma and Ba, 2015).
 
     `betas` are the parts that the running means of the gradient and of its square keep at
-    each step, both below 1.
+    each step, both at least 0 and below 1.
     """
 
     def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8):
-        beta1, beta2 = betas
-        if not (beta1 < 1 and beta2 < 1):
-            raise ValueError(f"betas must be two numbers below 1, got {betas!r}")
-        super().__init__(params, 2, lr=lr, beta1=beta1, beta2=beta2, eps=eps)
+        super().__init__(params, 2, lr=lr, eps=eps)
+        self.betas = beta1, beta2 = betas
+        if not (0 <= beta1 < 1 and 0 <= beta2 < 1):
+            raise ValueError(f"betas must be two numbers from 0 to below 1, got {betas!r}")
 
-    def _move(self, param, state):
-        part1, part2 = 1 - self.beta1**self.steps, 1 - self.beta2**self.steps
-        settings = 1 - self.beta1, 1 - self.beta2, self.lr / part1, math.sqrt(part2), self.eps
-        _step(kernels.adam, param, state, *settings)
+    def _move(self, param, state, steps):
+        beta1, beta2 = self.betas
+        keep = beta1, 1 - beta1, beta2, 1 - beta2
+        lr, root = self.lr / (1 - beta1**steps), math.sqrt(1 - beta2**steps)
+        _step(kernels.adam, param, state, *keep, lr, root, self.eps)

@@ -201,19 +201,6 @@ class Tensor:
         """The numbers as nested Python lists."""
         return self.array.tolist()
 
-    def __repr__(self):
-        a = self.array
-        whole = np.all((a == np.round(a)) | ~np.isfinite(a))
-        mode = "maxprec_equal" if whole else "fixed"
-        text = np.array2string(a, None, 4, separator=", ", prefix="tensor(", floatmode=mode)
-        if a.dtype not in (float32, int64, np.bool_):
-            text += f", dtype={a.dtype}"
-        if self.vjp is not None:
-            text += f", grad_fn=<{self.vjp.__qualname__.split('.')[0]}>"  # mul.<locals>.vjp
-        elif self._requires_grad:
-            text += ", requires_grad=True"
-        return f"tensor({text})"
-
     def __reduce__(self):
         """For copy and pickle: how to make the copy, which has a time of creation of its own."""
         if not self.is_leaf:

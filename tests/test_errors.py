@@ -64,6 +64,13 @@ def update(w, lr):
     optim.gradient_update(w.loss, w.model.parameters(), lr=lr)
 
 
+def reshaped(optimizer):
+    (param,) = optimizer.params
+    param.data = mg.ones(30)
+    (param * param).sum().backward()
+    optimizer.step()
+
+
 MISTAKES = {
     # Data
     "string": (lambda w: mg.tensor("abc"), TypeError, "data must be real numbers, got 'abc'"),
@@ -99,7 +106,7 @@ MISTAKES = {
     "numpy of a leaf": (lambda w: w.x.numpy(), RuntimeError, r"detach\(\).numpy\(\)"),
     "item": (lambda w: w.plain.item(), RuntimeError, r"shape \(2, 3\) is not one number, as item"),
     "if": (lambda w: bool(w.plain), RuntimeError, r"shape \(2, 3\) is not one number"),
-    "len of a scalar": (lambda w: len(w.graph), TypeError, "unsized"),
+    "len of a scalar": (lambda w: len(w.graph), TypeError, "0-d Tensor has no length"),
     # backward
     "no graph": (lambda w: w.plain.sum().backward(), RuntimeError, "found no graph.*not require grad"),
     "no scalar": (
@@ -145,7 +152,7 @@ MISTAKES = {
     "mean of integers": (lambda w: w.ints.mean(), RuntimeError, r"got int64; use float\(\)"),
     "max": (lambda w: w.x.max(-3), IndexError, "dim: axis -3 is out of bounds"),
     "max of nothing": (
-        lambda w: w.x[:0].max(), ValueError, "zero-size array .* maximum which has no identity",
+        lambda w: w.x[:0].max(), RuntimeError, r"no elements \(shape \(0, 3\), dim None\)",
     ),
     "max over two": (lambda w: w.x.max((0, 1)), TypeError, "tuple"),
     "argmax": (lambda w: w.x.argmax(5), IndexError, "axis 5 is out of bounds"),
@@ -285,11 +292,11 @@ MISTAKES = {
         lambda w: optim.zero_grad(w.model), TypeError, "params must be several .* in this MLP",
     ),
     "params arrays": (
-        lambda w: optim.zero_grad([np.ones(3)]), TypeError, r"params\[0\] must be a Tensor .*, got array",
+        lambda w: optim.zero_grad([np.ones(3)]), TypeError, r"params\[0\] must be a leaf .*, got array",
     ),
     "params half precision": (
         lambda w: optim.gradient_update(w.graph, [w.x, mg.ones(2, dtype="f2")]),
-        TypeError, r"params\[1\] must be a Tensor of float32 or float64 .*, got .*float16",
+        TypeError, r"params\[1\] must be a leaf of float32 or float64 .*, got .*float16",
     ),
     "params used up": (
         lambda w: optim.SGD(p for p in ()), TypeError, "none are in this generator",
@@ -305,6 +312,16 @@ MISTAKES = {
     "squares missing": (
         lambda w: optim.rmsprop_update(w.x.sum(), [w.x, w.x], [mg.zeros_like(w.x)]),
         ValueError, "grad_sq must hold one Tensor like each of params",
+    ),
+    "params no leaf": (
+        lambda w: optim.SGD([w.x * 1]), TypeError, r"(?s)params\[0\] must be a leaf .* grad_fn=<mul>",
+    ),
+    "parameter of a new shape": (
+        lambda w: reshaped(optim.SGD([mg.ones(2, requires_grad=True)], momentum=0.9)),
+        RuntimeError, r"shape \(30,\) does not fit its state any more",
+    ),
+    "minibatch of nothing": (
+        lambda w: datasets.sample_minibatch(w.plain[:0], w.ints[:0]), ValueError, "no inputs to draw from",
     ),
     "betas": (lambda w: optim.Adam([w.x], betas=(0.9, 1)), ValueError, r"betas must be .* got \(0.9, 1\)"),
     "eps": (lambda w: optim.RMSprop([w.x], eps=-1e-8), ValueError, "eps must be a finite .*, got -1e-08"),

@@ -7,7 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from matplotlib.image import imread
 
 import minigrad as mg
@@ -101,7 +103,7 @@ def test_train_mlp_stops_if_mnist_was_asked_for_and_is_not_there(tmp_path, no_to
 
 def test_train_mlp_stops_when_the_loss_is_not_finite(tmp_path):
     _, error = run(tmp_path, "train_mlp.py", "--data", "digits", "--lr", 1e4, fails=1)
-    assert re.search(r"error: the loss is (nan|inf) at step \d+ \(epoch 1\).* Try --lr 0.05", error)
+    assert re.search(r"error: the loss is (nan|inf) at step \d+ \(epoch 1\).* Try --lr 0.1", error)
 
 
 def test_train_mlp_keeps_the_curves_at_ctrl_c(tmp_path):
@@ -131,6 +133,7 @@ def test_train_mlp_keeps_the_curves_at_ctrl_c(tmp_path):
         (["--hidden", "100", "-5"], "--hidden: wanted a finite int of at least 1, got '-5'"),
         (["--seed", "-1"], "--seed: wanted a finite int of at least 0, got '-1'"),
         (["--optimiser", "adam"], "unrecognized arguments: --optimiser adam"),
+        (["--optimizer", "sgd"], "argument --optimizer: invalid choice: 'sgd'"),
     ],
 )
 def test_train_mlp_explains_typing_mistakes(tmp_path, arguments, complaint):
@@ -144,6 +147,196 @@ def test_train_mlp_finds_out_early_that_it_cannot_write(tmp_path, arguments):
     (tmp_path / "folder").mkdir()
     printed, error = run(tmp_path, "train_mlp.py", "--data", "digits", *arguments, fails=1)
     assert error.startswith("error: ") and arguments[1] in error and printed == ""
+
+
+# The lecture
+
+
+def numbers(pattern, printed):
+    """What the groups of the pattern hold, as floats, for the one place where it fits."""
+    (found,) = re.findall(pattern, printed)
+    return [
+        float(text.replace(",", "")) for text in (found if isinstance(found, tuple) else (found,))
+    ]
+
+
+def lecture(folder, script, *arguments):
+    """What a script of the lecture prints; its pictures must not be blank."""
+    printed, _ = run(folder, script, "--out", "pictures", *arguments)
+    named = re.findall(r"pictures/(\w+\.png)", printed)
+    assert named and sorted(named) == sorted(p.name for p in (folder / "pictures").iterdir())
+    for name in named:
+        assert_drawn(folder / "pictures" / name)
+    return printed
+
+
+def digits():
+    """The training set's inputs (N, 784) and targets, as NumPy arrays."""
+    train_set, _ = datasets.load_digits_data(change_tensors=True)
+    return train_set.data.numpy().reshape(-1, 784), train_set.targets.numpy()
+
+
+def in_torch(model):
+    """PyTorch's tensors with the numbers of a minigrad model."""
+    return [torch.tensor(p.detach().numpy(), requires_grad=True) for p in model.parameters()]
+
+
+def torch_loss(x, y, *parameters):
+    x, y = torch.from_numpy(x), torch.from_numpy(y)
+    for i in range(0, len(parameters), 2):
+        x = torch.nn.functional.linear(x if i == 0 else x.relu(), *parameters[i : i + 2])
+    return torch.nn.functional.cross_entropy(x, y)
+
+
+def test_autograd(tmp_path):
+    printed = lecture(tmp_path, "1_autograd.py")
+    assert "its derivative: 42" in printed and "second backward(): 84" in printed
+    ends = [float(x) for x in re.findall(r"to x = +([-.\d]+),", printed)]
+    worse, top, better = sorted(np.roots([4, 3, -4, -2]).real)  # of the derivative
+    assert ends == pytest.approx([-1] * 4 + [worse] * 2 + [better] * 2, abs=2e-4)
+
+
+def test_data(tmp_path):
+    printed = lecture(tmp_path, "2_data.py")
+    train_set, test_set = datasets.load_digits_data()
+    pixels, test_pixels = (set_.data.numpy().astype(float) for set_ in (train_set, test_set))
+    mean, std = pixels.mean(), pixels.std()
+    assert numbers(r"0 to 255: ([\d.]+) and ([\d.]+)", printed) == pytest.approx(
+        [mean, std], abs=1e-4
+    )
+    assert numbers(r"training set: (-?0.0000) and (1.0000)", printed)
+    normalised = (test_pixels - mean) / std
+    expected = [normalised.mean(), normalised.std()]
+    assert numbers(r"test set: ([-.\d]+) and ([.\d]+)", printed) == pytest.approx(
+        expected, abs=1e-4
+    )
+
+
+def test_softmax_regression_beside_pytorch(tmp_path):
+    printed = lecture(tmp_path, "3_softmax_regression.py", "--steps", 5, "--seed", 3)
+    inputs, targets = digits()
+    chosen = np.random.default_rng(3).permutation(len(inputs))[:500]
+    mg.manual_seed(3)
+    parameters = in_torch(nn.MLP())
+    before = torch_loss(inputs[chosen], targets[chosen], *parameters)
+    shown = [repr(torch.nn.Parameter(p.detach())) for p in parameters]
+    before.backward()
+    with torch.no_grad():
+        for parameter in parameters:
+            parameter -= 0.1 * parameter.grad
+    after = torch_loss(inputs[chosen], targets[chosen], *parameters)
+    assert numbers(r"Loss before: ([\d.]+)", printed) == pytest.approx([before.item()], abs=2e-6)
+    assert numbers(r"Loss after: +([\d.]+)", printed) == pytest.approx([after.item()], abs=2e-6)
+    for text in shown:
+        assert text in printed[: printed.index("After one update")]
+    assert numbers(r"Smallest second difference .*: ([-.e\d]+) ", printed)[0] > 0
+
+
+def test_why_the_gradient(tmp_path):
+    printed = lecture(tmp_path, "4_why_the_gradient.py", "--directions", 10, "--steps", 5)
+    inputs, targets = digits()
+    mg.manual_seed(0)
+    parameters = in_torch(nn.MLP(hidden_dims=[50]))
+    before = torch_loss(inputs[:1000], targets[:1000], *parameters)
+    before.backward()
+    length = sum((p.grad**2).sum() for p in parameters) ** 0.5
+    with torch.no_grad():
+        for parameter in parameters:
+            parameter -= 0.1 * parameter.grad / length
+    change = (torch_loss(inputs[:1000], targets[:1000], *parameters) - before).item()
+    downhill = [float(x) for x in re.findall(r"against the gradient: ([-+.\d]+)", printed)]
+    best = [float(x) for x in re.findall(r"best ([-+.\d]+)", printed)]
+    assert downhill[0] == pytest.approx(change, abs=2e-5)
+    assert len(best) == 2 and all(d < 10 * b < 0 for d, b in zip(downhill, best))
+
+
+def test_momentum_beside_pytorch(tmp_path):
+    printed = lecture(tmp_path, "5_momentum.py", "--steps", 20)
+    x, y = (part[:1000] for part in digits())
+    mg.manual_seed(0)
+    frozen = in_torch(nn.MLP())
+    optimizer = torch.optim.SGD(frozen, lr=0.1)
+    for _ in range(100):
+        optimizer.zero_grad()
+        torch_loss(x, y, *frozen).backward()
+        optimizer.step()
+    pixel = (x**2).mean(0).argmin()
+    assert numbers(r"at pixel \((\d+), (\d+)\)", printed) == [*divmod(pixel, 28)]
+    lr, beta, *start = numbers(
+        r"rate ([.\d]+), beta ([.\d]+), from weight ([-.\d]+), bias ([-.\d]+)", printed
+    )
+    for name, momentum in (("gradient descent", 0), ("momentum", beta)):
+        point = [torch.tensor(number, requires_grad=True) for number in start]
+        optimizer = torch.optim.SGD(point, lr=lr, momentum=momentum)
+        for _ in range(20):
+            weight, bias = (p.detach().clone() for p in frozen)
+            weight[0, pixel], bias[7] = point
+            optimizer.zero_grad()
+            torch_loss(x, y, weight, bias).backward()
+            optimizer.step()
+        end = numbers(rf"  {name}: .* weight ([-.\d]+), bias ([-.\d]+)", printed)
+        assert end == pytest.approx([p.item() for p in point], abs=2e-3)
+    condition = numbers(r"condition number ([.\d]+)", printed)
+    assert condition[0] > 5
+    slow, fast = (float(d) for d in re.findall(r"after 20 steps ([.\d]+)", printed))
+    assert fast < slow
+
+
+def test_minibatches(tmp_path):
+    printed = lecture(tmp_path, "6_minibatches.py", "--seconds", 0.2)
+    rows = re.findall(
+        r"batches of +([\d,]+): +([\d,]+) steps, +([\d,]+) examples, loss ([.\d]+)", printed
+    )
+    for row in rows:
+        size, steps, examples, loss = (float(text.replace(",", "")) for text in row)
+        assert examples == size * steps and 0 < loss < 2.2
+    assert [row[0] for row in rows] == ["20", "250", "1,000"]
+    assert len(re.findall(r"examples: +[.\d]+ ms", printed)) == 7
+
+
+def test_optimizers_beside_pytorch(tmp_path):
+    printed = lecture(tmp_path, "7_optimizers.py", "--steps", 20)
+    train_set, _ = datasets.load_digits_data(change_tensors=True)
+    inputs, targets = train_set.data[:1000].view(-1, 784), train_set.targets[:1000]
+    make = {
+        "gradient descent": lambda params, lr: torch.optim.SGD(params, lr),
+        "momentum 0.9": lambda params, lr: torch.optim.SGD(params, lr, momentum=0.9),
+        "RMSprop": torch.optim.RMSprop,
+        "Adam": torch.optim.Adam,
+    }
+    for name in make:
+        row = re.search(rf"^{name} +((?:[.\d]+ +)+)", printed, re.M)[1].split()
+        for i, rate in ((3, 10**-3), (4, 10**-2.5)):  # of 10**-4.5, 10**-4, ...
+            mg.manual_seed(0)
+            parameters = in_torch(nn.MLP(hidden_dims=[50, 50]))
+            optimizer = make[name](parameters, lr=rate)
+            for _ in range(20):
+                batch, labels = datasets.sample_minibatch(inputs, targets, num_points=50)
+                optimizer.zero_grad()
+                torch_loss(batch.numpy(), labels.numpy(), *parameters).backward()
+                optimizer.step()
+            expected = torch_loss(inputs.numpy(), targets.numpy(), *parameters).item()
+            assert float(row[i]) == pytest.approx(expected, abs=2e-3), (name, rate)
+
+
+def test_width(tmp_path):
+    printed = lecture(tmp_path, "8_width.py", "--steps", 40, "--starts", 1)
+    rows = re.findall(r"^ +(\d+) +([\d,]+) +([.\d]+) to ([.\d]+) +([.\d]+)%$", printed, re.M)
+    widths = [int(row[0]) for row in rows]
+    assert len(widths) == 10
+    for width, row in zip(widths, rows):
+        count = sum(p.numel() for p in nn.MLP(hidden_dims=[width]).parameters())
+        assert int(row[1].replace(",", "")) == count
+    losses, rights = ([float(row[i]) for row in rows] for i in (3, 4))
+    assert losses[-1] < 0.1 < 1 < losses[0] and rights[-1] > 80 > rights[0]
+
+
+@pytest.mark.parametrize("optimizer", ["momentum", "rmsprop", "adam"])
+def test_train_mlp_with_the_variants(tmp_path, optimizer):
+    printed, _ = run(
+        tmp_path, "train_mlp.py", "--data", "digits", "--epochs", 10, "--optimizer", optimizer
+    )
+    assert accuracy(printed) > 92
 
 
 # The README

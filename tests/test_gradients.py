@@ -401,6 +401,9 @@ def test_gradcheck_tries_the_layout_it_is_given():
         mg.gradcheck(square, mg.Tensor(x.T, requires_grad=True))
 
 
+KEPT = np.array([1.0, 2.0, 3.0])
+
+
 @pytest.mark.parametrize(
     "forward, vjp, error, message",
     [
@@ -419,6 +422,13 @@ def test_gradcheck_tries_the_layout_it_is_given():
             "one float64 Tensor, got float32",
         ),
         (lambda a: a + np.random.rand(), lambda grad, a: grad, mg.GradcheckError, "is it random"),
+        (lambda a: a @ KEPT, lambda grad, a: KEPT, mg.GradcheckError, "an array that it keeps"),
+        (
+            lambda a: 2 * a,
+            lambda grad, a: np.multiply(2, grad, out=KEPT),
+            mg.GradcheckError,
+            "an array that it keeps",
+        ),
     ],
 )
 def test_gradcheck_notices_what_a_function_must_not_do(forward, vjp, error, message):

@@ -112,10 +112,10 @@ def test_kernels_compute_their_formulas_and_write_only_where_told(dtype, toleran
         "gradient_descent": ((), (0.25,), x - 0.25 * g),
         "momentum": ((v,), (0.5, -0.25, 2.0), x + 2 * new_v, new_v),
         "rmsprop": (
-            (s,), (0.125, 0.5, 2.0, 3.0), x - 0.5 * g / (np.sqrt(new_s + 2) + 3), new_s,
+            (s,), (0.875, 0.125, 0.5, 2.0, 3.0), x - 0.5 * g / (np.sqrt(new_s + 2) + 3), new_s,
         ),
         "adam": (
-            (m, s), (0.5, 0.125, 0.25, 2.0, 3.0),
+            (m, s), (0.5, 0.5, 0.875, 0.125, 0.25, 2.0, 3.0),
             x - 0.25 * new_m / (np.sqrt(new_s) / 2 + 3), new_m, new_s,
         ),
     }  # fmt: skip
@@ -135,9 +135,12 @@ def test_nll_loss_forward_names_the_first_bad_row():
 
 def test_core_stays_within_700_source_lines():
     """Source lines: neither blank, nor comments, nor docstrings."""
-    rooms = ["kernels", "tensor", "ops", "functional", "nn", "optim"]
     package = Path(kernels.__file__).parent
-    assert sum(source_lines((package / f"{room}.py").read_text()) for room in rooms) <= 700
+    core = ["kernels", "tensor", "ops", "functional", "nn", "optim"]
+    beside = ["creation", "operators"]  # conveniences of Tensor, without derivatives
+    lines = {room: source_lines((package / f"{room}.py").read_text()) for room in core + beside}
+    assert sum(lines[room] for room in core) <= 700
+    assert sum(lines.values()) <= 800
 
 
 def source_lines(text):

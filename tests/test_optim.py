@@ -67,15 +67,34 @@ def test_the_velocity_and_the_mean_square_are_the_callers():
     assert square.item() == 0.75 + 0.25 * 36 and w.item() == 3 - 0.5 * 6 / 4
 
 
-def test_optimizers_pass_over_parameters_without_gradient():
-    for make in (optim.SGD, optim.RMSprop, optim.Adam):
-        w, unused = mg.ones(2, requires_grad=True), mg.ones(3, requires_grad=True)
-        optimizer = make([w, unused], lr=0.1)
-        (w * w).sum().backward()
-        optimizer.step()
-        assert unused.tolist() == [1] * 3 and w.tolist() != [1] * 2
-        optimizer.zero_grad()
-        assert w.grad is None
+@pytest.mark.parametrize(
+    "name, settings",
+    [
+        ("SGD", {}), ("SGD", {"momentum": 0.5}), ("RMSprop", {}), ("RMSprop", {"alpha": 0.0}),
+        ("Adam", {}), ("Adam", {"betas": (0.0, 0.0)}),
+    ],
+)  # fmt: skip
+def test_optimizers_under_odd_gradients_as_in_pytorch(name, settings):
+    """Gradients by hand: missing at first, huge, infinite, NaN, then ordinary again."""
+    gradients = [(1.0, None), (2.0, None), (3.0, 4.0), (1e5, 1.0), (1.0, np.inf), (1.0, np.nan)]
+    ours = [mg.ones(2, requires_grad=True) for _ in range(2)]
+    theirs = [torch.ones(2, requires_grad=True) for _ in range(2)]
+    our_optimizer = getattr(optim, name)(ours, lr=0.1, **settings)
+    their_optimizer = getattr(torch.optim, name)(theirs, lr=0.1, **settings)
+    for pair in [*gradients, (1.0, 1.0), (2.0, None)]:
+        our_optimizer.zero_grad()
+        their_optimizer.zero_grad()
+        for one, other, number in zip(ours, theirs, pair):
+            if number is not None:
+                one.grad, other.grad = number * mg.ones(2), number * torch.ones(2)
+            if not torch.isfinite(other).all():  # as after load_state_dict()
+                one.data, other.data = mg.ones(2), torch.ones(2)
+        our_optimizer.step()
+        their_optimizer.step()
+        for one, other in zip(ours, theirs):
+            np.testing.assert_allclose(one.tolist(), other.tolist(), rtol=1e-5)
+    our_optimizer.zero_grad()
+    assert ours[0].grad is None
 
 
 def test_the_learning_rate_may_change_between_steps():

@@ -1,0 +1,74 @@
+"""The command line and the data that the scripts in `examples/` share."""
+
+import argparse
+import math
+import sys
+from pathlib import Path
+
+from . import datasets
+from .creation import manual_seed
+
+
+def number(kind, least):
+    """A parser for argparse of finite numbers from `least` on."""
+
+    def parse(text):
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not least <= value < math.inf:
+            wanted = f"{kind.__name__} of at least {least:g}"
+            raise argparse.ArgumentTypeError(f"wanted a finite {wanted}, got {text!r}")
+        return value
+
+    return parse
+
+
+def arguments(description, **settings):
+    """Read ``--data``, ``--seed``, ``--out``; seed minigrad; make the folder for pictures.
+
+    In a notebook, where there is no command line, all have their defaults.
+
+    Parameters
+    ----------
+    description : str
+        Its first line is what ``--help`` says first.
+    **settings : tuple (default, meaning)
+        Further options by name, each a positive number of the type of its default.
+
+    Returns
+    -------
+    argparse.Namespace
+    """
+    parser = argparse.ArgumentParser(description=description.strip().splitlines()[0])
+    option = parser.add_argument
+    option(
+        "--data", choices=["digits", "mnist"], default="digits",
+        help="scikit-learn's digits, or MNIST from $MINIGRAD_DATA or data/ (default: %(default)s)",
+    )  # fmt: skip
+    option("--seed", type=number(int, 0), default=0, help="of all that is random (default: 0)")
+    option(
+        "--out", type=Path, default=Path("figures"), metavar="FOLDER",
+        help="for the pictures (default: %(default)s)",
+    )  # fmt: skip
+    for name, (default, meaning) in settings.items():
+        kind = number(type(default), 1 if isinstance(default, int) else 1e-12)
+        option(f"--{name}", type=kind, default=default, help=f"{meaning} (default: %(default)s)")
+    args = parser.parse_args([] if "ipykernel" in sys.modules else None)
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SystemExit(f"error: {error}")
+    manual_seed(args.seed)
+    return args
+
+
+def load(name):
+    """``(train_set, test_set)`` of the data called ``digits`` or ``mnist``, normalised."""
+    try:
+        if name == "mnist":
+            return datasets.load_mnist_data(change_tensors=True, download=True)
+        return datasets.load_digits_data(change_tensors=True)
+    except (ImportError, OSError, RuntimeError) as error:
+        raise SystemExit(f"error: {error}")
