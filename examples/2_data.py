@@ -64,20 +64,15 @@ figure.savefig(args.out / "2_data_digits.png")
 # %%
 figure, panels = plt.subplots(1, 2, figsize=(10, 4), dpi=110, layout="constrained")
 edges = np.arange(-2, 259, 4)
-for axes, values, bins, label in (
-    (panels[0], images.ravel() * std + mean, edges, "pixel value as stored (0 to 255)"),
-    (
-        panels[1],
-        images.ravel(),
-        (edges - mean) / std,
-        "pixel value, normalised (standard deviations from the mean)",
-    ),
+counts, _ = np.histogram(images, (edges - mean) / std)
+for axes, middle, width, bins, label in (
+    (panels[0], mean, std, edges, "pixel value as stored (0 to 255)"),
+    (panels[1], 0, 1, (edges - mean) / std, "pixel value, normalised (standard deviations)"),
 ):
-    axes.hist(values, bins, color="#0072B2", weights=np.full(values.size, 100 / values.size))
-    axes.axvline(values.mean(), color="#D55E00", label=f"mean {values.mean():.2f}")
-    low, high = values.mean() - values.std(), values.mean() + values.std()
-    axes.axvspan(low, high, color="#D55E00", alpha=0.15,
-                 label=f"± one standard deviation, {values.std():.2f}")  # fmt: skip
+    axes.stairs(100 * counts / images.size, bins, fill=True, color="#0072B2")
+    axes.axvline(middle, color="#D55E00", label=f"mean, {middle:.2f}")
+    label_of_width = f"± one standard deviation, {width:.2f}"
+    axes.axvspan(middle - width, middle + width, color="#D55E00", alpha=0.15, label=label_of_width)
     axes.set_yscale("log")
     axes.set_xlabel(label)
     axes.set_ylabel("share of the pixels (%)")

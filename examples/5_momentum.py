@@ -116,11 +116,11 @@ low, high = low - 0.25 * (high - low), high + 0.25 * (high - low)
 weights, biases = np.linspace(low[0], high[0], 31), np.linspace(low[1], high[1], 31)
 surface = losses_on(weights, biases)
 
-figure = plt.figure(figsize=(15, 4.8), dpi=110, layout="constrained")
+figure = plt.figure(figsize=(16, 4.8), dpi=110, layout="constrained")
 spatial = figure.add_subplot(1, 3, 1, projection="3d")
 plane, distance = figure.add_subplot(1, 3, 2), figure.add_subplot(1, 3, 3)
 spatial.plot_surface(*np.meshgrid(weights, biases), surface, cmap="viridis", alpha=0.6)
-spatial.set_zlabel("loss (nats)")
+spatial.set_zlabel("loss (nats)", labelpad=10)
 spatial.set_box_aspect(None, zoom=0.85)  # or the label would be cut off
 spatial.view_init(elev=30, azim=-125)
 plane.contour(weights, biases, surface, levels=25, cmap="viridis", linewidths=0.8)

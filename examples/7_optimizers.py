@@ -61,13 +61,12 @@ for name, (make_optimizer, colour, marker) in OPTIMIZERS.items():
     summary.append(f"  {name:17} best loss {last[i]:.4f} at learning rate {RATES[i]:.2g}; "
                    f"below 0.3 at {len(good)} of {len(RATES)} rates")  # fmt: skip
     shown = np.clip(last, None, 10)
-    sweep.plot(RATES, shown, marker=marker, color=colour, label=name)
+    sweep.plot(RATES, shown, marker=marker, color=colour)
     steps = np.arange(len(curves[i])) * 10
-    best.plot(steps, curves[i], color=colour, label=f"{name}, learning rate {RATES[i]:.2g}")
+    label = f"{name}, best at {RATES[i]:.2g}"
+    best.plot(steps, curves[i], color=colour, marker=marker, markevery=5, markersize=5, label=label)
 print("\n" + "\n".join(summary))
-sweep.axhline(np.log(10), color="gray", linestyle="--", linewidth=1)
-sweep.annotate("guessing: log 10", (RATES[0], np.log(10)), (0, 4), textcoords="offset points",
-               color="gray")  # fmt: skip
+sweep.axhline(np.log(10), color="gray", linestyle="--", linewidth=1, label="guessing: log 10")
 sweep.set_xscale("log")
 sweep.set_xlabel("learning rate")
 sweep.set_ylabel(f"loss after {args.steps} steps (nats; above 10 drawn at 10)")
@@ -76,6 +75,6 @@ best.set_ylabel("loss at the best learning rate (nats)")
 for axes in (sweep, best):
     axes.set_yscale("log")
     axes.grid(alpha=0.3)
-    axes.legend()
+figure.legend(loc="outside lower center", ncols=5)
 figure.savefig(args.out / "7_optimizers.png")
 print(f"Picture: {args.out / '7_optimizers.png'}")
