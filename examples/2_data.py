@@ -13,8 +13,8 @@ args = cli.arguments(__doc__)
 train_set, test_set = cli.load(args.data)
 
 # %% [markdown]
-# An image is 28 x 28 numbers, 0 for the paper and 255 for the ink. Most of them are 0, all
-# are positive, and their size is arbitrary. Gradient descent works best on inputs that are
+# An image is 28 x 28 numbers, 0 for the paper and 255 for the ink. Most of them are 0,
+# none is negative, and their scale is arbitrary. Gradient descent works best on inputs that are
 # neither large nor all of one sign: we subtract the mean and divide by the standard deviation.
 #
 # Both are those of the training set, and the test set is normalised with the same two numbers.

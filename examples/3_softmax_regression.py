@@ -43,9 +43,10 @@ print(f"\nLoss before: {loss.item():.6f}")
 print(f"Loss after:  {loss_of(model).item():.6f}")
 
 # %% [markdown]
-# The loss of the linear model is convex in its parameters: on the straight line between any
-# two settings of them it bends upwards everywhere. We walk along three such lines. A second
-# difference, f(t + h) - 2 f(t) + f(t - h), is never negative for a convex f.
+# The loss of the linear model is convex in its parameters, since log Σ exp is convex and
+# Wx + b is linear: on the straight line between any two settings it never bends downwards. We
+# walk along three such lines. Where a function is convex, a second difference,
+# f(t + h) - 2 f(t) + f(t - h), is never negative.
 
 # %%
 T = np.linspace(0, 1, 41)
@@ -67,12 +68,13 @@ axes.set_ylabel("negative log-likelihood (nats)")
 axes.grid(alpha=0.3)
 figure.legend(loc="outside lower center", ncols=4)
 figure.savefig(args.out / "3_convex.png")
-print(f"Smallest second difference on three lines: {smallest:.3g} (not negative: convex)")
+print(f"Smallest second difference on three lines: {smallest:.3g} (convex: never negative)")
 
 
 # %% [markdown]
 # Now we train it. The weights of a class, drawn as an image, show what it looks for: red where
-# ink speaks for the class, blue where ink speaks against it.
+# ink speaks for the class, blue where ink speaks against it. The speckle where there is never
+# ink is the random start.
 
 
 # %%

@@ -27,9 +27,9 @@ def loss():
 
 # %% [markdown]
 # A direction is a vector with one number for each parameter. We walk the same short way along
-# a hundred random ones, along the gradient, and against it, and look how the loss changes. In
-# so many dimensions a random direction is almost at right angles to the gradient, so that it
-# changes next to nothing. Downhill is one direction in thousands, and the gradient knows it.
+# a hundred random ones, and against the gradient, and look how the loss changes. About half of
+# the directions lead downhill, but hardly: in n dimensions, only about 1/√n of a random one
+# points along the gradient. The steepest way down is a single direction; the gradient names it.
 
 
 # %%

@@ -19,10 +19,10 @@ inputs, targets = train_set.data[:1000].view(-1, 784), train_set.targets[:1000]
 # others where they are: one weight of class 0, and the bias of class 7. The loss is then a
 # surface over a plane, and we can see how gradient descent moves on it.
 #
-# The weight multiplies a pixel, the bias multiplies 1. Where the pixel is close to 0 in most
-# images, the surface hardly bends along the weight: a valley with steep walls and a flat
-# floor. How unequal the two are is the condition number, the largest curvature over the
-# smallest. We take the pixel with the smallest mean square, which is nearly always paper.
+# The weight multiplies a pixel, the bias multiplies 1. Where the normalised pixel is close to
+# 0 in most images, the surface hardly bends along the weight: a valley with steep walls and a
+# flat floor. How unequal the two are is the condition number, the largest curvature over the
+# smallest. We take the pixel with the smallest mean square.
 
 # %%
 model = nn.MLP()
@@ -74,9 +74,10 @@ print(f"curvatures {curvatures[0]:.4f} and {curvatures[1]:.4f}: "
       f"condition number {curvatures[1] / curvatures[0]:.1f}")  # fmt: skip
 
 # %% [markdown]
-# The same start and the same learning rate for both. Gradient descent crosses the valley
-# quickly and then crawls along its floor. Momentum remembers where it was going: what points
-# the same way in every step adds up, what changes sign cancels.
+# The same start and the same learning rate for both: much more, and the steps across the
+# valley would grow. Gradient descent crosses it quickly and then crawls along its floor.
+# Momentum overshoots across the valley at first; but along the floor, where every gradient
+# points the same way, its steps add up to 1 / (1 - β) times the size.
 
 # %%
 start = [float(best[0]) + 6, float(best[1]) - 3]
@@ -138,6 +139,6 @@ distance.set_ylabel("distance to the lowest point")
 distance.set_yscale("log")
 for axes in (plane, distance):
     axes.grid(alpha=0.3)
-    axes.legend()
+    axes.legend(loc="lower left")
 figure.savefig(args.out / "5_momentum.png")
 print(f"Picture: {args.out / '5_momentum.png'}")

@@ -1,4 +1,4 @@
-"""Mini-batches: many cheap noisy steps, or a few dear exact ones, in the same time?
+"""Mini-batches: many cheap noisy steps, or a few exact and expensive ones, in the same time?
 
 python examples/6_minibatches.py --data mnist --seconds 5
 """
@@ -74,12 +74,12 @@ for axes in (by_time, by_examples):
 
 # %% [markdown]
 # What does a step cost? Forward and backward alone, for more and more examples. For few of
-# them the time hardly changes: it goes into the steps of the program, and a batch of 20 costs
-# little more than a single example. For many it is a straight line through the origin.
+# them the time hardly changes: it is the fixed cost of the program's calls, and a batch of 20
+# costs little more than a single example. For many it is proportional to their number.
 
 # %%
 model = start()
-counts = [n for n in (1, 3, 10, 30, 100, 300, 1000, 3000, 10_000) if n <= len(inputs)]
+counts = [n for n in (1, 5, 20, 50, 100, 300, 1000, 3000, 10_000) if n <= len(inputs)]
 milliseconds = []
 for count in counts:
     batch, labels = inputs[:count], targets[:count]

@@ -19,7 +19,8 @@ inputs, targets = train_set.data[:1000], train_set.targets[:1000]
 # Four ways to turn a gradient into a step. Gradient descent takes the gradient as it is;
 # momentum adds up those of the past; RMSprop divides each by its own usual size, so that all
 # parameters move about equally far; Adam does both. The MLP, the start and the mini-batches are
-# the same for all. What differs is the learning rate, and how much its choice matters.
+# the same for all. What differs is the learning rate, and how much its choice matters: each
+# method has a decade or two in which it works, and they lie in different places.
 
 # %%
 OPTIMIZERS = {

@@ -1,4 +1,4 @@
-"""Width: more hidden units than examples make the non-convex problem easy to fit.
+"""Width: many hidden units make the non-convex problem easy to fit, from every start.
 
 python examples/8_width.py --data mnist
 """
@@ -19,11 +19,12 @@ test_inputs, test_targets = test_set.data[:2000], test_set.targets[:2000]
 WIDTHS = [1, 2, 3, 5, 10, 20, 50, 100, 200, 500]
 
 # %% [markdown]
-# With one hidden layer the loss is not convex, and a narrow network shows it: where it ends
-# depends on where it starts. With more units the same gradient descent finds its way to a loss
-# of nearly 0 from every start, as if the problem were easy. The network then has many more
-# parameters than there are examples, and one might fear that it learns them by heart. What it
-# gets right on new images grows with the width all the same.
+# With a hidden layer the loss is not convex, and a narrow network shows it: where it ends
+# depends on where it starts. Even a single unit brings more parameters than there are examples,
+# and still cannot fit them; a few of its starts learn nothing, when every ReLU is 0 for all
+# examples and so passes no gradient on. From some ten units on, the same descent finds its way
+# to a loss of nearly 0 from every start. One might fear that so wide a network learns its
+# examples by heart; what it gets right on new images does not suffer.
 
 
 # %%

@@ -169,18 +169,18 @@ def nll_loss_backward(grad, targets, grad_log_probs):
         grad_log_probs[n, targets[n]] = -grad[n]
 
 
-# Gradient descent and its variants
+# Gradient descent and its variants; here G is the gradient of the parameter itself
 #
 #   gradient descent   param ← param - lr G
 #   momentum           v ← β v + scale G             param ← param + rate v
-#                      The lecture scales by -lr and moves by v, PyTorch's SGD the other way round.
+#                      momentum_update: scale is -lr, rate 1; SGD: scale is 1, rate -lr
 #   RMSprop            s ← keep s + part G²          param ← param - lr G / (√(s + inside) + eps)
-#                      keep is α, part is 1 - α
+#                      keep is α, part is 1 - α; rmsprop_update has eps = 0, RMSprop inside = 0
 #   Adam               m ← keep1 m + part1 G         keep1 is β₁, part1 is 1 - β₁
 #                      s ← keep2 s + part2 G²        keep2 is β₂, part2 is 1 - β₂
-#                      param ← param - lr m / (√s / root + eps)
-#                      m and s start from 0: after t steps they hold only the parts 1 - β₁ᵗ and
-#                      1 - β₂ᵗ of a mean. The caller divides lr by the first; root is √(1 - β₂ᵗ).
+#                      param ← param - rate m / (√s / root + eps)
+#                      m and s start from 0: after t steps the weights of their sums are only
+#                      1 - β₁ᵗ and 1 - β₂ᵗ, not 1. Hence rate is lr / (1 - β₁ᵗ), root √(1 - β₂ᵗ).
 #
 #   param, G and the states of one shape, any strides   all numbers of their dtype
 
@@ -207,9 +207,9 @@ def rmsprop(param, grad, square, keep, part, lr, inside, eps):
 
 
 @kernel
-def adam(param, grad, mean, square, keep1, part1, keep2, part2, lr, root, eps):
+def adam(param, grad, mean, square, keep1, part1, keep2, part2, rate, root, eps):
     for i in range(param.size):
         g = grad.flat[i]
         m = mean.flat[i] = keep1 * mean.flat[i] + part1 * g
         s = square.flat[i] = keep2 * square.flat[i] + part2 * g * g
-        param.flat[i] -= lr * m / (np.sqrt(s) / root + eps)
+        param.flat[i] -= rate * m / (np.sqrt(s) / root + eps)

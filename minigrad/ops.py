@@ -5,8 +5,8 @@ function `vjp` how the gradient of the output becomes the gradients of the input
 hand both to `record`. (Where `vjp` is one short expression, it is a lambda.) In formulas, G
 is the gradient of the output.
 
-On a first reading, skip to Arithmetic: `operands` only gives both operands one dtype. The
-names `sum`, `max` and `pow` are PyTorch's and hide Python's own in this file.
+On a first reading, read `unbroadcast`, then go to Arithmetic: the rest up to there only gives
+both operands one dtype. The names `sum`, `max` and `pow` are PyTorch's and hide Python's own in this file.
 """
 
 import collections

@@ -99,7 +99,7 @@ def momentum_update(loss, params, grad_vel, lr=1e-3, beta=0.8):
     """One step with momentum: velocity = beta * velocity - lr * grad; param += velocity.
 
     `grad_vel` holds the velocities, one Tensor like each parameter, and is changed in place:
-    start with ``[mg.zeros_like(param) for param in params]``; anything else is a ValueError.
+    start with ``[mg.zeros_like(param) for param in params]``; other shapes are a ValueError.
     All else, errors included, is as in `gradient_update`.
     """
     _check_not_negative(lr=lr, beta=beta)
@@ -170,7 +170,10 @@ class SGD(Optimizer):
 
 
 class RMSprop(Optimizer):
-    """Divide each gradient by the root of the running mean of its square, plus `eps`."""
+    """param -= lr * grad / (√square + eps), square being the running mean of grad².
+
+    It starts from 0, uncorrected, so that the first steps are larger than lr.
+    """
 
     def __init__(self, params, lr=1e-2, alpha=0.99, eps=1e-8):
         super().__init__(params, 1, lr=lr, alpha=alpha, eps=eps)
@@ -180,7 +183,8 @@ class RMSprop(Optimizer):
 
 
 class Adam(Optimizer):
-    """Momentum over RMSprop, both corrected for their start from 0 (Kingma and Ba, 2015).
+    """A running mean of gradients, divided as in RMSprop; both means are corrected for their
+    start from 0 (Kingma and Ba, 2015).
 
     `betas` are the parts that the running means of the gradient and of its square keep at
     each step, both at least 0 and below 1.

@@ -208,7 +208,7 @@ class Tensor:
         return type(self), (self.array, self._requires_grad), (None, {"_grad": self._grad})
 
     def backward(self, gradient=None):
-        """Add the gradient of this Tensor to the `grad` of every leaf it depends on.
+        """Add ∂L/∂leaf, L being this Tensor, to the `grad` of every leaf it depends on.
 
         Reverse-mode differentiation: start from the gradient of the output with respect
         to itself and apply the chain rule node by node, each node once, after all its
@@ -217,7 +217,8 @@ class Tensor:
         Parameters
         ----------
         gradient : array_like, optional
-            The gradient that arrives at this Tensor, of its shape; 1 for a scalar.
+            The gradient that arrives at this Tensor, of its shape; 1 for a scalar. (With it,
+            L is the sum of gradient * Tensor.)
 
         Raises
         ------
@@ -286,9 +287,9 @@ def record(array, parents, vjp):
     vjp : callable
         From the gradient of the result, an array (or NumPy scalar) of its shape, to a tuple
         of gradients, one for each parent: an array of the parent's shape, or None. `backward`
-        gives it the parent's dtype. The VJP may return the very array it was given, but
-        never write into it; any other array that it returns must be new, since a leaf
-        keeps it as its gradient without a copy.
+        gives it the parent's dtype. The VJP may return the very array it was given, or
+        a view of it, but never write into it. Any other array that it returns must be new,
+        since a leaf keeps it as its gradient without a copy.
     """
     out = Tensor(array)
     if _grad_mode.enabled and any([parent._requires_grad for parent in parents]):

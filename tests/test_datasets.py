@@ -258,3 +258,14 @@ def test_minibatches_bring_each_example_once():
         next(datasets.minibatches(inputs, targets[:3], 4))
     with pytest.raises(ValueError, match="batch_size must be positive, got 0"):
         next(datasets.minibatches(inputs, targets, 0))
+
+
+def test_sample_minibatch_draws_independently():
+    inputs, targets = mg.tensor(np.arange(10.0)), mg.tensor(np.arange(10))
+    mg.manual_seed(0)
+    x, y = datasets.sample_minibatch(inputs, targets, num_points=2000)
+    assert x.tolist() == y.tolist()
+    assert np.bincount(y.numpy(), minlength=10).min() > 150  # 200 of each on average
+    repeats = (y[1:] == y[:-1]).float().mean().item()  # without replacement there were none
+    assert 0.05 < repeats < 0.15
+    assert datasets.sample_minibatch(inputs, targets)[0].shape == (100,)

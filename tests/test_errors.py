@@ -320,6 +320,9 @@ MISTAKES = {
         lambda w: reshaped(optim.SGD([mg.ones(2, requires_grad=True)], momentum=0.9)),
         RuntimeError, r"shape \(30,\) does not fit its state any more",
     ),
+    "num_points": (
+        lambda w: datasets.sample_minibatch(w.plain, w.ints, 0), ValueError, "num_points must be positive, got 0",
+    ),
     "minibatch of nothing": (
         lambda w: datasets.sample_minibatch(w.plain[:0], w.ints[:0]), ValueError, "no inputs to draw from",
     ),
