@@ -14,6 +14,7 @@ from .creation import (
     zeros,
     zeros_like,
 )
+from .explain import explain
 from .functional import relu
 from .gradcheck import GradcheckError, gradcheck
 from .ops import argmax, exp, log, matmul, max, mean, sum, tanh

@@ -1,0 +1,164 @@
+"""See it happen: the forward pass as a numbered tape, and the backward sweep, step by step."""
+
+import functools
+
+import numpy as np
+
+from .tensor import Tensor
+
+# What the VJP of each operation does with the gradient G that arrives: one text for each input,
+# {0}, {1}, ... being the names of the inputs and {out} that of the result.
+RULES = {
+    "add": ["G", "G"],
+    "mul": ["G {1}", "G {0}"],
+    "div": ["G / {1}", "-G {out} / {1}"],
+    "pow": ["G {1} {0}^({1} - 1)", "G {out} log {0}"],
+    "neg": ["-G"],
+    "matmul": ["G {1}ᵀ", "{0}ᵀ G"],
+    "exp": ["G {out}"],
+    "log": ["G / {0}"],
+    "tanh": ["G (1 - {out}²)"],
+    "to": ["G, in the other dtype"],
+    "clone": ["G"],
+    "reshape": ["G, in the shape of {0}"],
+    "transpose": ["G, transposed back"],
+    "reverse_dims": ["Gᵀ"],
+    "getitem": ["G where {0} was picked, else 0"],
+    "sum": ["G for each element of {0}"],
+    "max": ["G where {0} is largest, else 0"],
+    "linear": ["G {1}", "Gᵀ {0}", "G, summed over the examples"],
+    "relu": ["G where {out} > 0, else 0"],
+    "log_softmax": ["G - exp({out}) ΣG"],
+    "nll_loss": ["-G at the right class, divided as the mean is; else 0"],
+}
+
+
+BROADCASTING = {"add", "mul", "div", "pow"}
+
+
+def operation(node):
+    """The name of the operation that made a Tensor; empty for a leaf."""
+    return "" if node.is_leaf else node.vjp.__qualname__.split(".")[0]
+
+
+def show(array):
+    """Up to four numbers in full, of more the shape and the range."""
+    array = np.asarray(array)
+    if array.ndim == 0:
+        return f"{array.item():.5g}"
+    if array.size <= 4:
+        return np.array2string(array, separator=", ", precision=4).replace("\n", "")
+    finite = array[np.isfinite(array)]
+    span = f"{finite.min():.4g} to {finite.max():.4g}" if finite.size else "not finite"
+    return f"{array.shape}, {span}"
+
+
+def tape(loss):
+    """All Tensors that `loss` was made from, `loss` included, in the order of their creation."""
+    found, waiting = {loss}, [loss]
+    while waiting:
+        for parent in waiting.pop().parents:
+            if parent not in found:
+                found.add(parent)
+                waiting.append(parent)
+    return sorted(found, key=lambda node: node.created)
+
+
+def sweep(loss):
+    """What happens in ``loss.backward()``, without its effect on any `grad`.
+
+    Returns
+    -------
+    list of (node, G, gradients)
+        In the order in which they run: the node whose VJP is called, the gradient that
+        arrives at it, and those that leave it, one for each parent (or None).
+    """
+    events, nodes = [], tape(loss)
+    before = [(node, node.vjp, node._grad) for node in nodes]
+
+    def spy(node, vjp):
+        @functools.wraps(vjp)
+        def recorded(grad):
+            grads = vjp(grad)
+            events.append((node, grad, grads))
+            return grads
+
+        return recorded
+
+    try:
+        for node, vjp, _ in before:
+            node._grad = None
+            if vjp is not None:
+                node.vjp = spy(node, vjp)
+        loss.backward(np.ones_like(loss.array))
+    finally:
+        for node, vjp, grad in before:
+            node.vjp, node._grad = vjp, grad
+    return events
+
+
+def gradients(loss):
+    """The gradient of `loss` with respect to each Tensor of its graph that has one."""
+    totals = {loss: np.ones_like(loss.array)}
+    for node, _, grads in sweep(loss):
+        for parent, grad in zip(node.parents, grads):
+            if grad is not None and parent.requires_grad:
+                totals[parent] = totals[parent] + grad if parent in totals else grad
+    return totals
+
+
+def explain(loss):
+    """Print how `loss` was computed and how its gradient flows back; nothing is changed.
+
+    Tensors are numbered v1, v2, ... in the order of their creation. G is the gradient that
+    arrives at a Tensor; below it stands what leaves for each of its inputs. Where several
+    contributions meet, their sum is shown. A `loss` of more than one element is explained for
+    the sum of its elements.
+
+    Parameters
+    ----------
+    loss : Tensor that requires grad
+
+    Raises
+    ------
+    TypeError
+        If `loss` is no Tensor.
+    RuntimeError
+        If it does not require grad, and so has no graph.
+    """
+    if not isinstance(loss, Tensor):
+        raise TypeError(f"explain() takes a Tensor, got {type(loss).__name__}")
+    if not loss.requires_grad:
+        raise RuntimeError("explain() found no graph: this Tensor does not require grad")
+    nodes = tape(loss)
+    names = {node: f"v{i}" for i, node in enumerate(nodes, 1)}
+    print("Forward")
+    for node in nodes:
+        if node.is_leaf:
+            how = "leaf, requires grad" if node.requires_grad else "constant"
+        else:
+            how = f"{operation(node)}({', '.join(names[parent] for parent in node.parents)})"
+        print(f"  {names[node]} = {how} = {show(node.array)}")
+
+    print(f"\nBackward, with L = {names[loss]}")
+    totals = {loss: np.ones_like(loss.array)}
+    print(f"  ∂L/∂{names[loss]} = {show(totals[loss])}")
+    for node, arriving, grads in sweep(loss):
+        inputs = [names[parent] for parent in node.parents]
+        print(f"  at {names[node]} = {operation(node)}({', '.join(inputs)}), G = {show(arriving)}")
+        rules = RULES.get(operation(node), [])
+        for i, (parent, grad) in enumerate(zip(node.parents, grads)):
+            if grad is None or not parent.requires_grad:
+                continue
+            rule = rules[i].format(*inputs, out=names[node]) if i < len(rules) else "its own rule"
+            if operation(node) in BROADCASTING and parent.shape != node.shape:
+                rule += ", summed over what broadcasting repeated"
+            met = parent in totals
+            totals[parent] = totals[parent] + grad if met else grad
+            line = f"    to {names[parent]}: {rule} = {show(grad)}"
+            print(line + (f"; added up: {show(totals[parent])}" if met else ""))
+
+    print("\nGradients of the leaves")
+    for node in nodes:
+        if node.is_leaf and node.requires_grad and node in totals:
+            print(f"  ∂L/∂{names[node]} = {show(totals[node])}")

@@ -1,0 +1,95 @@
+"""What `explain` prints and `plot.graph` draws, and that both leave the graph as it was."""
+
+import numpy as np
+import pytest
+from test_examples import assert_drawn
+
+import minigrad as mg
+from minigrad import functional as F
+from minigrad import nn, plot
+
+WORKED = """\
+Forward
+  v1 = leaf, requires grad = 2
+  v2 = leaf, requires grad = 3
+  v3 = mul(v1, v2) = 6
+  v4 = add(v3, v1) = 8
+
+Backward, with L = v4
+  ∂L/∂v4 = 1
+  at v4 = add(v3, v1), G = 1
+    to v3: G = 1
+    to v1: G = 1
+  at v3 = mul(v1, v2), G = 1
+    to v1: G v2 = 3; added up: 4
+    to v2: G v1 = 2
+
+Gradients of the leaves
+  ∂L/∂v1 = 4
+  ∂L/∂v2 = 2
+"""
+
+
+def test_a_scalar_graph_reads_like_a_worked_exercise(capsys):
+    x, y = mg.tensor(2.0, requires_grad=True), mg.tensor(3.0, requires_grad=True)
+    mg.explain(x * y + x)
+    assert capsys.readouterr().out == WORKED
+
+
+def broadcast():
+    a, b = mg.ones(2, 3, requires_grad=True), mg.ones(3, requires_grad=True)
+    return ((a + b) * b).sum()
+
+
+def own_operation():
+    x = mg.ones(5, requires_grad=True)
+    return mg.record(x.array.sum(), (x,), lambda grad: (grad * np.ones(5, "f4"),))
+
+
+def whole_step():
+    model = nn.MLP(784, 10, [20, 10])
+    return F.nll_loss(model(mg.randn(5, 28, 28)), np.arange(5))
+
+
+GRAPHS = {
+    "broadcast": (broadcast, "to v2: G, summed over what broadcasting repeated = [2., 2., 2.]"),
+    "its own rule": (own_operation, "to v1: its own rule = (5,), 1 to 1"),
+    "the MLP": (whole_step, "Gᵀ v11 = (10, 10), "),
+    "no scalar": (lambda: mg.ones(2, requires_grad=True) * 3, "∂L/∂v1 = [3., 3.]"),
+    "a leaf": (lambda: mg.ones((), requires_grad=True), "∂L/∂v1 = 1"),
+}
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_graphs_of_every_kind(name, capsys, tmp_path):
+    make, line = GRAPHS[name]
+    loss = make()
+    mg.explain(loss)
+    assert line in capsys.readouterr().out
+    figure = plot.graph(loss, tmp_path / "graph.png")
+    assert_drawn(tmp_path / "graph.png")
+    boxes = [text for text in figure.axes[0].texts if text.get_text()]
+    shown = " ".join(text.get_text() for text in boxes)
+    assert all(f"v{i}: " in shown for i in range(1, len(boxes) + 1))
+
+
+def test_explain_changes_nothing(capsys):
+    x = mg.ones(2, requires_grad=True)
+    loss = (x * x).sum()
+    loss.backward()
+    grad, vjp = x.grad, loss.vjp
+    mg.explain(loss)
+    assert x.grad is grad and grad.tolist() == [2, 2] and loss.vjp is vjp
+    failing = mg.record(x.array * 1, (x,), lambda grad: None)
+    with pytest.raises(RuntimeError, match="must return a tuple"):
+        mg.explain(failing)
+    assert x.grad is grad and failing.vjp.__name__ == "<lambda>"
+
+
+def test_explain_needs_a_graph():
+    with pytest.raises(TypeError, match="explain.. takes a Tensor, got float"):
+        mg.explain(1.0)
+    with pytest.raises(RuntimeError, match="found no graph"):
+        mg.explain(mg.ones(1))
+    with pytest.raises(RuntimeError, match="found no graph"):
+        plot.graph(mg.ones(1))
