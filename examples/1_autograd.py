@@ -37,8 +37,9 @@ print(f"After zero_() and a third: {x.grad.item():g}")
 
 # %% [markdown]
 # The gradient points uphill, so we step against it, again and again: gradient descent. On a
-# strictly convex curve with a minimum, every start ends there, if the steps are small enough. On a curve that is not convex,
-# the start decides which valley we end in, and the gradient is 0 at the bottom of each.
+# strictly convex curve with a minimum, every start ends there, if the steps are small enough.
+# On a curve that is not convex, the start decides which valley we end in, and the gradient is 0
+# at the bottom of each.
 
 
 # %%

@@ -8,7 +8,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import minigrad as mg
-from minigrad import cli, functional as F, nn, optim
+from minigrad import cli, nn, optim
+from minigrad import functional as F
 
 args = cli.arguments(__doc__, steps=(200, "steps of gradient descent"))
 train_set, test_set = cli.load(args.data)
@@ -83,7 +84,7 @@ def accuracy(inputs, targets):
     return (model(inputs).argmax(1) == targets).float().mean().item()
 
 
-for step in range(1, args.steps + 1):
+for _ in range(args.steps):
     optim.gradient_update(loss_of(model), model.parameters(), lr=0.1)
 print(f"After {args.steps} more steps: loss {loss_of(model).item():.4f}, accuracy "
       f"{accuracy(inputs, targets):.1%} on the 500 examples, "

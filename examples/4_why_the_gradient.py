@@ -8,7 +8,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import minigrad as mg
-from minigrad import cli, functional as F, nn, optim
+from minigrad import cli, nn, optim
+from minigrad import functional as F
 
 args = cli.arguments(
     __doc__, directions=(100, "random directions"), steps=(60, "steps of the partial training")

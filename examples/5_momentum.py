@@ -8,7 +8,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import minigrad as mg
-from minigrad import cli, functional as F, nn, optim
+from minigrad import cli, nn, optim
+from minigrad import functional as F
 
 args = cli.arguments(__doc__, steps=(50, "steps of each path"))
 train_set, _ = cli.load(args.data)

@@ -10,7 +10,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import minigrad as mg
-from minigrad import cli, functional as F, nn, optim
+from minigrad import cli, nn, optim
+from minigrad import functional as F
 from minigrad.datasets import sample_minibatch
 
 args = cli.arguments(__doc__, seconds=(2.0, "seconds of training for each batch size"))

@@ -15,7 +15,8 @@ import numpy as np
 from tqdm import tqdm
 
 import minigrad as mg
-from minigrad import datasets, functional as F, nn, optim, plot
+from minigrad import datasets, nn, optim, plot
+from minigrad import functional as F
 from minigrad.cli import number
 
 EPOCHS = {"mnist": 10, "digits": 60}  # the digits are so few that they need more rounds

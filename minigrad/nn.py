@@ -118,9 +118,9 @@ class Linear(Module):
     weight : Parameter, float32, shape (H, D)
     bias : Parameter, float32, shape (H,), or None
         Both are drawn uniformly between -1/√D and 1/√D, as PyTorch does. A uniform number
-        between -u and u has variance u²/3, here 1/(3D), so Σ_d x[d] W[h, d] has a third of the mean square of x:
-        outputs neither grow nor shrink with D. The weight lies column by column in memory,
-        so that ``weight.view(-1)`` is a copy.
+        between -u and u has variance u²/3, here 1/(3D), so Σ_d x[d] W[h, d] has a third of
+        the mean square of x: outputs neither grow nor shrink with D. The weight lies column
+        by column in memory, so that ``weight.view(-1)`` is a copy.
     """
 
     def __init__(self, in_features, out_features, bias=True):

@@ -6,7 +6,8 @@ hand both to `record`. (Where `vjp` is one short expression, it is a lambda.) In
 is the gradient of the output.
 
 On a first reading, read `unbroadcast`, then go to Arithmetic: the rest up to there only gives
-both operands one dtype. The names `sum`, `max` and `pow` are PyTorch's and hide Python's own in this file.
+both operands one dtype. The names `sum`, `max` and `pow` are PyTorch's and hide Python's own
+in this file.
 """
 
 import collections
