@@ -1,12 +1,17 @@
 """What `explain` prints and `plot.graph` draws, and that both leave the graph as it was."""
 
+import importlib
+import inspect
+
 import numpy as np
 import pytest
 from test_examples import assert_drawn
 
 import minigrad as mg
+from minigrad import functional, nn, ops, plot
 from minigrad import functional as F
-from minigrad import nn, plot
+
+explain = importlib.import_module("minigrad.explain")  # mg.explain is the function
 
 WORKED = """\
 Forward
@@ -93,3 +98,14 @@ def test_explain_needs_a_graph():
         mg.explain(mg.ones(1))
     with pytest.raises(RuntimeError, match="found no graph"):
         plot.graph(mg.ones(1))
+
+
+def test_every_operation_has_its_rule():
+    rooms = [vars(ops), vars(functional)]
+    recorded = {
+        name
+        for room in rooms
+        for name, function in room.items()
+        if inspect.isfunction(function) and "record(" in inspect.getsource(function)
+    }
+    assert recorded - {"record"} == set(explain.RULES)
