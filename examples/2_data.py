@@ -46,9 +46,8 @@ for column, index in enumerate(chosen):
         middle = (image.min() + image.max()) / 2
         for (i, j), value in np.ndenumerate(image):
             colour = "white" if value < middle else "black"
-            axes.text(
-                j, i, text.format(value), color=colour, fontsize=10.5, ha="center", va="center"
-            )
+            number = text.format(value.round(1) + 0.0)  # + 0.0: no "-0.0"
+            axes.text(j, i, number, color=colour, fontsize=10.5, ha="center", va="center")
         axes.set_xticks([])
         axes.set_yticks([])
     rows[0, column].set_title(

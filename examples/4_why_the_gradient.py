@@ -82,6 +82,7 @@ for axes, state in zip(panels, ("untrained", "partly trained")):
     close.axvline(0, color="black", linewidth=1)
     close.set_title("the random directions alone", fontsize=9)
     close.tick_params(labelsize=8)
+    close.yaxis.get_major_locator().set_params(integer=True)
     close.ticklabel_format(axis="x", style="sci", scilimits=(0, 0))
 figure.savefig(args.out / "4_why_the_gradient.png")
 print(f"Picture: {args.out / '4_why_the_gradient.png'}")

@@ -46,7 +46,7 @@ print(f"{len(inputs)} examples, {args.steps} steps with momentum, {args.starts} 
 print("hidden units   parameters   training loss, best to worst start   test accuracy, mean")
 results = []
 for width in WIDTHS:
-    runs = np.array([train(width, args.seed + start) for start in range(args.starts)])
+    runs = np.array([train(width, args.seed * args.starts + start) for start in range(args.starts)])
     results.append(runs)
     losses, rights = np.sort(runs[:, 0]), runs[:, 1]
     print(f"{width:12}   {795 * width + 10:10,}   {losses[0]:16.5f} to {losses[-1]:.5f}"

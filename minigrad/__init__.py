@@ -2,7 +2,7 @@
 
 import ctypes
 
-from . import functional, nn, operators, optim
+from . import datasets, functional, nn, operators, optim
 from .creation import (
     from_numpy,
     manual_seed,

@@ -41,7 +41,8 @@ def arguments(description, **settings):
     -------
     argparse.Namespace
     """
-    parser = argparse.ArgumentParser(description=description.strip().splitlines()[0])
+    title = (description or "minigrad").strip().splitlines()[0]
+    parser = argparse.ArgumentParser(description=title)
     option = parser.add_argument
     option(
         "--data", choices=["digits", "mnist"], default="digits",
@@ -59,7 +60,7 @@ def arguments(description, **settings):
     try:
         args.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise SystemExit(f"error: {error}")
+        raise SystemExit(f"error: --out wants a folder: {error}")
     manual_seed(args.seed)
     return args
 

@@ -47,14 +47,25 @@ def show(array):
     if array.ndim == 0:
         return f"{array.item():.5g}"
     if array.size <= 4:
-        return np.array2string(array, separator=", ", precision=4).replace("\n", "")
+        formats = {"float_kind": "{:.5g}".format}
+        return np.array2string(array, separator=", ", formatter=formats).replace("\n", "")
     finite = array[np.isfinite(array)]
     span = f"{finite.min():.4g} to {finite.max():.4g}" if finite.size else "not finite"
     return f"{array.shape}, {span}"
 
 
 def tape(loss):
-    """All Tensors that `loss` was made from, `loss` included, in the order of their creation."""
+    """All Tensors that `loss` was made from, `loss` included, in the order of their creation.
+
+    Raises
+    ------
+    TypeError, RuntimeError
+        If `loss` is no Tensor; if it does not require grad, and so has no graph.
+    """
+    if not isinstance(loss, Tensor):
+        raise TypeError(f"wanted a Tensor with a graph, got {type(loss).__name__}")
+    if not loss.requires_grad:
+        raise RuntimeError("found no graph: this Tensor does not require grad")
     found, waiting = {loss}, [loss]
     while waiting:
         for parent in waiting.pop().parents:
@@ -121,15 +132,9 @@ def explain(loss):
 
     Raises
     ------
-    TypeError
-        If `loss` is no Tensor.
-    RuntimeError
-        If it does not require grad, and so has no graph.
+    TypeError, RuntimeError
+        As in `tape`.
     """
-    if not isinstance(loss, Tensor):
-        raise TypeError(f"explain() takes a Tensor, got {type(loss).__name__}")
-    if not loss.requires_grad:
-        raise RuntimeError("explain() found no graph: this Tensor does not require grad")
     nodes = tape(loss)
     names = {node: f"v{i}" for i, node in enumerate(nodes, 1)}
     print("Forward")

@@ -18,13 +18,15 @@ def _parameters(params, name="params"):
     """`params` as a list: a generator such as ``model.parameters()`` can be walked once only."""
     listed = list(params) if hasattr(params, "__iter__") and not isinstance(params, Tensor) else []
     if not listed:
-        wanted = "several Tensors, in a list or from model.parameters()"
+        wanted = "several Tensors, in a list or from a new model.parameters()"
         raise TypeError(f"{name} must be {wanted}; none are in this {type(params).__name__}")
     for i, param in enumerate(listed):
         fits = isinstance(param, Tensor) and param.array.dtype in (float32, float64)
         if not (fits and param.is_leaf and param.array.flags.writeable):
             wanted = "a leaf of float32 or float64 that can be written to"
             raise TypeError(f"{name}[{i}] must be {wanted}, got {param!r}")
+    if len(set(listed)) < len(listed):
+        raise ValueError(f"{name} holds a Tensor twice: it would move twice as far")
     return listed
 
 
@@ -192,8 +194,8 @@ class Adam(Optimizer):
 
     def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8):
         super().__init__(params, 2, lr=lr, eps=eps)
-        self.betas = beta1, beta2 = betas
-        if not (0 <= beta1 < 1 and 0 <= beta2 < 1):
+        self.betas = betas
+        if np.shape(betas) != (2,) or not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"betas must be two numbers from 0 to below 1, got {betas!r}")
 
     def _move(self, param, state, steps):

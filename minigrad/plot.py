@@ -59,6 +59,11 @@ def graph(loss, path=None):
     Returns
     -------
     matplotlib.figure.Figure
+
+    Raises
+    ------
+    TypeError, RuntimeError
+        If `loss` is no Tensor; if it does not require grad, and so has no graph.
     """
     nodes, grads = tape(loss), gradients(loss)
     depth = dict.fromkeys(nodes, 0)  # the longest way to the loss

@@ -310,9 +310,11 @@ MISTAKES = {
         ValueError, "grad_vel must hold one Tensor like each of params",
     ),
     "squares missing": (
-        lambda w: optim.rmsprop_update(w.x.sum(), [w.x, w.x], [mg.zeros_like(w.x)]),
+        lambda w: optim.rmsprop_update(w.x.sum(), [w.x, mg.ones(1)], [mg.zeros_like(w.x)]),
         ValueError, "grad_sq must hold one Tensor like each of params",
     ),
+    "params twice": (lambda w: optim.SGD([w.x, w.x]), ValueError, "params holds a Tensor twice"),
+    "betas one number": (lambda w: optim.Adam([w.x], betas=0.9), ValueError, "betas must be two .* 0.9"),
     "params no leaf": (
         lambda w: optim.SGD([w.x * 1]), TypeError, r"(?s)params\[0\] must be a leaf .* grad_fn=<mul>",
     ),
