@@ -86,7 +86,7 @@ def gradient_update(loss, params, lr=1e-3):
     Raises
     ------
     ValueError
-        If `lr` is negative, infinite or NaN.
+        If `lr` is negative, infinite or NaN, or one of the `params` comes twice.
     TypeError
         If `params` is one Tensor, or holds something that cannot be updated in place.
     RuntimeError
@@ -129,7 +129,7 @@ class Optimizer:
     TypeError
         If `params` is one Tensor or none, or holds something that cannot be updated in place.
     ValueError
-        If a setting is negative, infinite or NaN.
+        If a setting is negative, infinite or NaN, or one of the `params` comes twice.
     RuntimeError
         At a step, if a parameter has changed its shape or dtype.
     """
