@@ -23,8 +23,7 @@ def _parameters(params, name="params"):
     for i, param in enumerate(listed):
         fits = isinstance(param, Tensor) and param.array.dtype in (float32, float64)
         if not (fits and param.is_leaf and param.array.flags.writeable):
-            wanted = "a leaf of float32 or float64 that can be written to"
-            raise TypeError(f"{name}[{i}] must be {wanted}, got {param!r}")
+            raise TypeError(f"{name}[{i}] must be a writeable float32 or float64 leaf: {param!r}")
     if len(set(listed)) < len(listed):
         raise ValueError(f"{name} holds a Tensor twice: it would move twice as far")
     return listed
@@ -200,6 +199,5 @@ class Adam(Optimizer):
 
     def _move(self, param, state, steps):
         beta1, beta2 = self.betas
-        keep = beta1, 1 - beta1, beta2, 1 - beta2
         lr, root = self.lr / (1 - beta1**steps), math.sqrt(1 - beta2**steps)
-        _step(kernels.adam, param, state, *keep, lr, root, self.eps)
+        _step(kernels.adam, param, state, beta1, 1 - beta1, beta2, 1 - beta2, lr, root, self.eps)

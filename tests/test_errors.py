@@ -292,11 +292,11 @@ MISTAKES = {
         lambda w: optim.zero_grad(w.model), TypeError, "params must be several .* in this MLP",
     ),
     "params arrays": (
-        lambda w: optim.zero_grad([np.ones(3)]), TypeError, r"params\[0\] must be a leaf .*, got array",
+        lambda w: optim.zero_grad([np.ones(3)]), TypeError, r"params\[0\] must be a writeable .* leaf: array",
     ),
     "params half precision": (
         lambda w: optim.gradient_update(w.graph, [w.x, mg.ones(2, dtype="f2")]),
-        TypeError, r"params\[1\] must be a leaf of float32 or float64 .*, got .*float16",
+        TypeError, r"params\[1\] must be a writeable float32 or float64 leaf: .*float16",
     ),
     "params used up": (
         lambda w: optim.SGD(p for p in ()), TypeError, "none are in this generator",
@@ -316,7 +316,7 @@ MISTAKES = {
     "params twice": (lambda w: optim.SGD([w.x, w.x]), ValueError, "params holds a Tensor twice"),
     "betas one number": (lambda w: optim.Adam([w.x], betas=0.9), ValueError, "betas must be two .* 0.9"),
     "params no leaf": (
-        lambda w: optim.SGD([w.x * 1]), TypeError, r"(?s)params\[0\] must be a leaf .* grad_fn=<mul>",
+        lambda w: optim.SGD([w.x * 1]), TypeError, r"(?s)params\[0\] must be a writeable .* leaf: .* grad_fn=<mul>",
     ),
     "parameter of a new shape": (
         lambda w: reshaped(optim.SGD([mg.ones(2, requires_grad=True)], momentum=0.9)),
