@@ -46,6 +46,14 @@ def linear(input, weight, bias=None):
     ------
     RuntimeError
         If shapes or dtypes do not fit together.
+
+    Examples
+    --------
+    >>> x, weight = Tensor([[1.0, 2.0]]), Tensor([[3.0, 4.0]], requires_grad=True)
+    >>> out = linear(x, weight)
+    >>> out.backward([[10.0]])
+    >>> out.item(), weight.grad  # Gᵀ x
+    (11.0, tensor([[10., 20.]]))
     """
     arguments = {"input": input, "weight": weight} | ({} if bias is None else {"bias": bias})
     _check_floating("linear", **arguments)
@@ -80,6 +88,11 @@ def relu(input):
     """max(input, 0), elementwise, of a float32 or float64 Tensor of any shape.
 
     At 0 the derivative is taken as 0, as in PyTorch.
+
+    >>> x = Tensor([-1.0, 0.0, 2.0], requires_grad=True)
+    >>> relu(x).backward([5.0, 6.0, 7.0])
+    >>> x.grad
+    tensor([0., 0., 7.])
     """
     _check_floating("relu", input=input)
     x = _dense(input.array)
@@ -111,6 +124,13 @@ def log_softmax(input, dim=-1):
     ------
     IndexError
         If `dim` does not exist.
+
+    Examples
+    --------
+    >>> x = Tensor([0.0, 0.0], requires_grad=True)  # both classes have probability 1/2
+    >>> log_softmax(x).backward([1.0, 0.0])
+    >>> x.grad  # G - exp(out) ΣG
+    tensor([ 0.5000, -0.5000])
     """
     _check_floating("log_softmax", input=input)
     dim = normalize_axis_index(dim, input.ndim, "dim")
@@ -150,6 +170,15 @@ def nll_loss(log_probs, targets, reduction="mean"):
         If a target is not in 0 to C-1.
     RuntimeError, ValueError
         If dtypes, shapes or the reduction are wrong, or if a mean over no examples is asked.
+
+    Examples
+    --------
+    >>> log_probs = Tensor([[-1.0, -2.0], [-3.0, -4.0]], requires_grad=True)
+    >>> loss = nll_loss(log_probs, [1, 0])
+    >>> loss.backward()
+    >>> loss.item(), log_probs.grad  # the mean of 2 and 3
+    (2.5, tensor([[ 0.0000, -0.5000],
+            [-0.5000,  0.0000]]))
     """
     _check_floating("nll_loss", log_probs=log_probs)
     targets = as_array(targets)

@@ -24,6 +24,9 @@ def unbroadcast(grad, shape):
     """Sum `grad` down to `shape`, from which NumPy had broadcast an input.
 
     Broadcasting uses one number in many places; by the chain rule their gradients add up.
+
+    >>> unbroadcast(np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]), (3,))  # (3,) used as (2, 3)
+    array([5., 7., 9.])
     """
     if grad.shape == shape:
         return grad
@@ -78,7 +81,15 @@ def _floating(x):
 
 
 def add(a, b):
-    """a + b"""
+    """a + b
+
+    ∂out/∂a = ∂out/∂b = 1, so that both inputs receive G itself.
+
+    >>> a, b = Tensor([1.0, 2.0], requires_grad=True), Tensor(5.0, requires_grad=True)
+    >>> add(a, b).backward([1.0, 10.0])
+    >>> a.grad, b.grad  # b was used twice
+    (tensor([ 1., 10.]), tensor(11.))
+    """
     a, b = operands(a, b)
 
     def vjp(grad):
@@ -94,7 +105,16 @@ def sub(a, b):
 
 
 def mul(a, b):
-    """a * b, elementwise"""
+    """a * b, elementwise
+
+    ∂out[i]/∂a[i] = b[i], and 0 for any other element of a, so that ∂L/∂a = G b; likewise
+    ∂L/∂b = G a.
+
+    >>> a, b = Tensor([2.0, 3.0], requires_grad=True), Tensor([5.0, 7.0], requires_grad=True)
+    >>> mul(a, b).backward([1.0, 10.0])
+    >>> a.grad, b.grad
+    (tensor([ 5., 70.]), tensor([ 2., 30.]))
+    """
     a, b = operands(a, b)
     x, y = a.array, b.array
 
@@ -105,19 +125,35 @@ def mul(a, b):
 
 
 def div(a, b):
-    """a / b, elementwise; integers become float32 first"""
+    """a / b, elementwise; integers become float32 first
+
+    ∂(a/b)/∂a = 1/b and ∂(a/b)/∂b = -a/b² = -out/b.
+
+    >>> a, b = Tensor(6.0, requires_grad=True), Tensor(2.0, requires_grad=True)
+    >>> div(a, b).backward()
+    >>> a.grad, b.grad
+    (tensor(0.5000), tensor(-1.5000))
+    """
     a, b = map(_floating, operands(a, b))
     x, y = a.array, b.array
     out = broadcast(np.divide, a, b)
 
-    def vjp(grad):  # ∂(a/b)/∂a = 1/b   ∂(a/b)/∂b = -a/b² = -out/b
+    def vjp(grad):
         return unbroadcast(grad / y, x.shape), unbroadcast(-grad * (out / y), y.shape)
 
     return record(out, (a, b), vjp)
 
 
 def pow(a, b):
-    """a ** b, elementwise"""
+    """a ** b, elementwise
+
+    ∂aᵇ/∂a = b aᵇ⁻¹. With aᵇ = exp(b log a), the chain rule gives ∂aᵇ/∂b = aᵇ log a.
+
+    >>> a = Tensor(3.0, requires_grad=True)
+    >>> pow(a, 2.0).backward()
+    >>> a.grad
+    tensor(6.)
+    """
     a, b = operands(a, b)
     x, y = a.array, b.array
     out = broadcast(np.power, a, b)
@@ -125,9 +161,9 @@ def pow(a, b):
     @np.errstate(divide="ignore", invalid="ignore")  # np.where drops what is infinite
     def vjp(grad):
         grad_a = grad_b = None
-        if a.requires_grad:  # ∂aᵇ/∂a = b aᵇ⁻¹; a⁰ is the constant 1
+        if a.requires_grad:  # a⁰ is the constant 1, even at a = 0
             grad_a = unbroadcast(np.where(y == 0, 0, grad * (y * x ** (y - 1))), x.shape)
-        if b.requires_grad:  # ∂aᵇ/∂b = aᵇ log a; at a = 0, b ≥ 0 we take 0, as PyTorch does
+        if b.requires_grad:  # at a = 0, b ≥ 0 we take 0, as PyTorch does
             grad_b = grad * np.where((x == 0) & (y >= 0), 0, out * np.log(x))
             grad_b = unbroadcast(grad_b, y.shape)
         return grad_a, grad_b
@@ -141,7 +177,17 @@ def neg(x):
 
 
 def matmul(a, b):
-    """a @ b by NumPy's rules: vectors, matrices, and stacks of matrices that broadcast."""
+    """a @ b by NumPy's rules: vectors, matrices, and stacks of matrices that broadcast.
+
+    out[i, j] = Σ_k a[i, k] b[k, j]: a[i, k] is a factor of every out[i, j] of its row, so that
+    ∂L/∂a[i, k] = Σ_j G[i, j] b[k, j], which is G bᵀ. Likewise ∂L/∂b[k, j] = Σ_i a[i, k] G[i, j],
+    which is aᵀ G. (The shapes leave no other way to multiply G by b and get that of a.)
+
+    >>> a, b = Tensor([[1.0, 2.0]], requires_grad=True), Tensor([[3.0], [4.0]])
+    >>> matmul(a, b).backward()
+    >>> a.grad
+    tensor([[3., 4.]])
+    """
     a, b = (x if isinstance(x, Tensor) else Tensor(x) for x in (a, b))
     if a.dtype != b.dtype:
         raise RuntimeError(f"matmul needs one dtype, got {a.dtype} @ {b.dtype}; see Tensor.to()")
@@ -151,8 +197,6 @@ def matmul(a, b):
         return getitem(matmul(reshape(a, 1, -1), b), (..., 0, slice(None)))
     x, y = a.array, b.array
 
-    # out[i, j] = Σ_k a[i, k] b[k, j], so that
-    # ∂L/∂a[i, k] = Σ_j G[i, j] b[k, j], that is G bᵀ, and likewise ∂L/∂b = aᵀ G.
     def vjp(grad):  # a product that nobody needs would cost as much as the forward one
         return (
             unbroadcast(grad @ y.swapaxes(-1, -2), x.shape) if a.requires_grad else None,
@@ -166,24 +210,33 @@ def matmul(a, b):
 
 
 def exp(x):
-    """eˣ, elementwise"""
+    """eˣ, elementwise; its derivative is eˣ again, which is `out`."""
     x = _floating(x)
     out = np.exp(x.array)
     return record(out, (x,), lambda grad: (grad * out,))
 
 
 def log(x):
-    """The natural logarithm, elementwise"""
+    """The natural logarithm, elementwise; its derivative is 1/x."""
     x = _floating(x)
     saved = x.array
     return record(np.log(saved), (x,), lambda grad: (grad / saved,))
 
 
 def tanh(x):
-    """The hyperbolic tangent, elementwise"""
+    """The hyperbolic tangent, elementwise
+
+    tanh = sinh/cosh, with sinh' = cosh and cosh' = sinh; by the rule for quotients
+    tanh' = (cosh² - sinh²)/cosh² = 1 - tanh².
+
+    >>> x = Tensor(0.0, requires_grad=True)
+    >>> tanh(x).backward()
+    >>> x.grad
+    tensor(1.)
+    """
     x = _floating(x)
     out = np.tanh(x.array)
-    return record(out, (x,), lambda grad: (grad * (1 - out * out),))  # tanh' = 1 - tanh²
+    return record(out, (x,), lambda grad: (grad * (1 - out * out),))
 
 
 def to(x, dtype):
@@ -223,7 +276,16 @@ def reverse_dims(x):
 
 
 def getitem(x, index):
-    """x[index]: slices share memory, arrays of integers or bools and single elements copy."""
+    """x[index]: slices share memory, arrays of integers or bools and single elements copy.
+
+    Each element of out is one of x: its gradient goes back to that place. What was not picked
+    has no influence on L, hence 0; what was picked twice receives both.
+
+    >>> x = Tensor([1.0, 2.0, 3.0], requires_grad=True)
+    >>> getitem(x, [0, 0, 2]).backward([1.0, 10.0, 100.0])
+    >>> x.grad
+    tensor([ 11.,   0., 100.])
+    """
     shape, picked = x.shape, x.array[index]
     is_view = np.may_share_memory(picked, x.array)
 
@@ -242,7 +304,16 @@ def getitem(x, index):
 
 
 def sum(x, dim=None, keepdim=False):
-    """The sum over all elements or over `dim` (an int or several); integers sum to int64."""
+    """The sum over all elements or over `dim` (an int or several); integers sum to int64.
+
+    Every element counts once in its sum, ∂out/∂x[i] = 1: it receives the G of that sum.
+
+    >>> x = Tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
+    >>> sum(x, dim=1).backward([1.0, 10.0])
+    >>> x.grad
+    tensor([[ 1.,  1.],
+            [10., 10.]])
+    """
     dims = range(x.ndim) if dim is None else normalize_axis_tuple(dim, x.ndim, "dim")
     shape = x.shape
     shape_kept = [1 if d in dims else length for d, length in enumerate(shape)]
@@ -254,7 +325,7 @@ def sum(x, dim=None, keepdim=False):
 
 
 def mean(x, dim=None, keepdim=False):
-    """The mean over all elements or over `dim` (an int or several)."""
+    """The mean over all elements or over `dim` (an int or several): a sum, divided."""
     if x.dtype.kind != "f":
         raise RuntimeError(f"mean() needs floating-point numbers, got {x.dtype}; use float()")
     total = sum(x, dim, keepdim)
@@ -267,8 +338,13 @@ Max = collections.namedtuple("Max", ["values", "indices"])
 def max(x, dim=None, keepdim=False):
     """The largest element; with `dim`, the pair ``(values, indices)`` along it.
 
-    Without `dim`, elements that tie share the gradient evenly; with it, the one at
-    `indices` has it all. Both as in PyTorch.
+    L depends on the largest element alone. Without `dim`, elements that tie share the gradient
+    evenly; with it, the one at `indices` has it all. Both as in PyTorch.
+
+    >>> x = Tensor([1.0, 5.0, 5.0], requires_grad=True)
+    >>> max(x).backward()
+    >>> x.grad
+    tensor([0.0000, 0.5000, 0.5000])
     """
     dim = dim if dim is None else normalize_axis_index(dim, x.ndim, "dim")
     if 0 in (x.shape if dim is None else x.shape[dim : dim + 1]):
