@@ -229,10 +229,10 @@ def tanh(x):
     tanh = sinh/cosh, with sinh' = cosh and cosh' = sinh; by the rule for quotients
     tanh' = (cosh² - sinh²)/cosh² = 1 - tanh².
 
-    >>> x = Tensor(0.0, requires_grad=True)
-    >>> tanh(x).backward()
-    >>> x.grad
-    tensor(1.)
+    >>> x = Tensor([0.0, 20.0], requires_grad=True)
+    >>> tanh(x).backward([1.0, 1.0])
+    >>> x.grad  # steepest at 0, flat far away
+    tensor([1., 0.])
     """
     x = _floating(x)
     out = np.tanh(x.array)
