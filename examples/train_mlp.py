@@ -15,9 +15,8 @@ import numpy as np
 from tqdm import tqdm
 
 import minigrad as mg
-from minigrad import datasets, nn, optim, plot
+from minigrad import cli, datasets, nn, optim, plot
 from minigrad import functional as F
-from minigrad.cli import number
 
 EPOCHS = {"mnist": 10, "digits": 60}  # the digits are so few that they need more rounds
 OPTIMIZERS = {  # with the learning rates that they have by default
@@ -31,7 +30,7 @@ OPTIMIZERS = {  # with the learning rates that they have by default
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     option = parser.add_argument
-    count, positive, seed = number(int, 1), number(float, 1e-12), number(int, 0)
+    count, positive, seed = cli.number(int, 1), cli.number(float, 1e-12), cli.number(int, 0)
     option(
         "--data",
         choices=["auto", "mnist", "digits"],
@@ -92,14 +91,13 @@ def parse_arguments():
 
 def load(name):
     """The data set called `name`, and the name of the one that was loaded."""
-    if name != "digits":
-        try:
-            return datasets.load_mnist_data(change_tensors=True, download=True), "mnist"
-        except (ImportError, OSError, RuntimeError) as error:
-            if name == "mnist":
-                raise SystemExit(f"error: {error}")
-            print(f"No MNIST: {error}")
-    return datasets.load_digits_data(change_tensors=True), "digits"
+    if name != "auto":
+        return cli.load(name), name
+    try:
+        return datasets.load_mnist_data(change_tensors=True, download=True), "mnist"
+    except (ImportError, OSError, RuntimeError) as error:
+        print(f"No MNIST: {error}")
+    return cli.load("digits"), "digits"
 
 
 @mg.no_grad()

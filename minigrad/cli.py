@@ -40,6 +40,12 @@ def arguments(description, **settings):
     Returns
     -------
     argparse.Namespace
+
+    Raises
+    ------
+    SystemExit
+        With one line that says what went wrong, if an option is not understood or the folder
+        cannot be made.
     """
     title = (description or "minigrad").strip().splitlines()[0]
     parser = argparse.ArgumentParser(description=title)
@@ -66,7 +72,13 @@ def arguments(description, **settings):
 
 
 def load(name):
-    """``(train_set, test_set)`` of the data called ``digits`` or ``mnist``, normalised."""
+    """``(train_set, test_set)`` of the data called ``digits`` or ``mnist``, normalised.
+
+    Raises
+    ------
+    SystemExit
+        With one line that says what went wrong, if the data cannot be had.
+    """
     try:
         if name == "mnist":
             return datasets.load_mnist_data(change_tensors=True, download=True)

@@ -80,9 +80,11 @@ def sweep(loss):
 
     Returns
     -------
-    list of (node, G, gradients)
+    events : list of (node, G, gradients)
         In the order in which they run: the node whose VJP is called, the gradient that
         arrives at it, and those that leave it, one for each parent (or None).
+    grads : dict from Tensor to array
+        The gradient of `loss` with respect to each Tensor of its graph that has one.
     """
     events, nodes = [], tape(loss)
     before = [(node, node.vjp, node._grad) for node in nodes]
@@ -102,20 +104,12 @@ def sweep(loss):
             if vjp is not None:
                 node.vjp = spy(node, vjp)
         loss.backward(np.ones_like(loss.array))
+        grads = {node: arriving for node, arriving, _ in events}
+        grads |= {node: node._grad.array for node in nodes if node._grad is not None}
     finally:
         for node, vjp, grad in before:
             node.vjp, node._grad = vjp, grad
-    return events
-
-
-def gradients(loss):
-    """The gradient of `loss` with respect to each Tensor of its graph that has one."""
-    totals = {loss: np.ones_like(loss.array)}
-    for node, _, grads in sweep(loss):
-        for parent, grad in zip(node.parents, grads):
-            if grad is not None and parent.requires_grad:
-                totals[parent] = totals[parent] + grad if parent in totals else grad
-    return totals
+    return events, grads
 
 
 def explain(loss):
@@ -146,9 +140,10 @@ def explain(loss):
         print(f"  {names[node]} = {how} = {show(node.array)}")
 
     print(f"\nBackward, with L = {names[loss]}")
-    totals = {loss: np.ones_like(loss.array)}
-    print(f"  ∂L/∂{names[loss]} = {show(totals[loss])}")
-    for node, arriving, grads in sweep(loss):
+    events, final = sweep(loss)
+    totals = {}  # as far as the sweep has come
+    print(f"  ∂L/∂{names[loss]} = {show(final[loss])}")
+    for node, arriving, grads in events:
         inputs = [names[parent] for parent in node.parents]
         print(f"  at {names[node]} = {operation(node)}({', '.join(inputs)}), G = {show(arriving)}")
         rules = RULES.get(operation(node), [])
@@ -165,5 +160,5 @@ def explain(loss):
 
     print("\nGradients of the leaves")
     for node in nodes:
-        if node.is_leaf and node.requires_grad and node in totals:
-            print(f"  ∂L/∂{names[node]} = {show(totals[node])}")
+        if node.is_leaf and node in final:
+            print(f"  ∂L/∂{names[node]} = {show(final[node])}")

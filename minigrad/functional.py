@@ -62,7 +62,7 @@ def linear(input, weight, bias=None):
         got = ", ".join(f"{name} {x.shape}" for name, x in arguments.items())
         raise RuntimeError(f"linear: wanted input (..., D), weight (H, D), bias (H,), got {got}")
     x, w, lead = input.array, weight.array, input.shape[:-1]
-    x = x.reshape(math.prod(lead), len(w.T))
+    x = x.reshape(math.prod(lead), w.shape[1])
     out = np.empty((len(x), len(w)), x.dtype)
     kernels.linear_forward(x, w, None if bias is None else _dense(bias.array), out)
 

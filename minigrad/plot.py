@@ -2,7 +2,7 @@
 
 from matplotlib.figure import Figure
 
-from .explain import gradients, operation, show, tape
+from .explain import operation, show, sweep, tape
 
 # Two colours that stay apart in print and for colour-blind readers (Okabe and Ito).
 BLUE, ORANGE = "#0072B2", "#D55E00"
@@ -65,7 +65,7 @@ def graph(loss, path=None):
     TypeError, RuntimeError
         If `loss` is no Tensor; if it does not require grad, and so has no graph.
     """
-    nodes, grads = tape(loss), gradients(loss)
+    nodes, (_, grads) = tape(loss), sweep(loss)
     depth = dict.fromkeys(nodes, 0)  # the longest way to the loss
     consumers = {node: [] for node in nodes}
     for node in reversed(nodes):
