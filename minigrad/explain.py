@@ -3,8 +3,9 @@
 import functools
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from .tensor import Tensor
+from .tensor import VJP, Grads, Tensor
 
 # What the VJP of each operation does with the gradient G that arrives: one text for each input,
 # {0}, {1}, ... being the names of the inputs and {out} that of the result.
@@ -36,25 +37,26 @@ RULES = {
 BROADCASTING = {"add", "mul", "div", "pow"}
 
 
-def operation(node):
+def operation(node: Tensor) -> str:
     """The name of the operation that made a Tensor; empty for a leaf."""
-    return "" if node.is_leaf else node.vjp.__qualname__.split(".")[0]
+    return "" if node.vjp is None else node.vjp.__qualname__.split(".")[0]
 
 
-def show(array):
+def show(array: ArrayLike) -> str:
     """Up to four numbers in full, of more the shape and the range."""
     array = np.asarray(array)
     if array.ndim == 0:
         return f"{array.item():.5g}"
-    if array.size <= 4:
-        formats = {"float_kind": "{:.5g}".format}
-        return np.array2string(array, separator=", ", formatter=formats).replace("\n", "")
+    if array.size <= 6:
+        return np.array2string(
+            array, separator=", ", formatter={"float_kind": lambda number: f"{number:.5g}"}
+        ).replace("\n", "")
     finite = array[np.isfinite(array)]
     span = f"{finite.min():.4g} to {finite.max():.4g}" if finite.size else "not finite"
     return f"{array.shape}, {span}"
 
 
-def tape(loss):
+def tape(loss: Tensor) -> list[Tensor]:
     """All Tensors that `loss` was made from, `loss` included, in the order of their creation.
 
     Raises
@@ -75,7 +77,9 @@ def tape(loss):
     return sorted(found, key=lambda node: node.created)
 
 
-def sweep(loss):
+def sweep(
+    loss: Tensor,
+) -> tuple[list[tuple[Tensor, np.ndarray, Grads]], dict[Tensor, np.ndarray]]:
     """What happens in ``loss.backward()``, without its effect on any `grad`.
 
     Returns
@@ -89,9 +93,9 @@ def sweep(loss):
     events, nodes = [], tape(loss)
     before = [(node, node.vjp, node._grad) for node in nodes]
 
-    def spy(node, vjp):
+    def spy(node: Tensor, vjp: VJP) -> VJP:
         @functools.wraps(vjp)
-        def recorded(grad):
+        def recorded(grad: np.ndarray) -> Grads:
             grads = vjp(grad)
             events.append((node, grad, grads))
             return grads
@@ -112,13 +116,14 @@ def sweep(loss):
     return events, grads
 
 
-def explain(loss):
+def explain(loss: Tensor) -> None:
     """Print how `loss` was computed and how its gradient flows back; nothing is changed.
 
     Tensors are numbered v1, v2, ... in the order of their creation. G is the gradient that
     arrives at a Tensor; below it stands what leaves for each of its inputs. Where several
     contributions meet, their sum is shown. A `loss` of more than one element is explained for
-    the sum of its elements.
+    the sum of its elements. Ask before an optimiser moves the parameters: the VJPs read the
+    arrays as they are now.
 
     Parameters
     ----------
@@ -141,7 +146,7 @@ def explain(loss):
 
     print(f"\nBackward, with L = {names[loss]}")
     events, final = sweep(loss)
-    totals = {}  # as far as the sweep has come
+    totals: dict[Tensor, np.ndarray] = {}  # as far as the sweep has come
     print(f"  ∂L/∂{names[loss]} = {show(final[loss])}")
     for node, arriving, grads in events:
         inputs = [names[parent] for parent in node.parents]

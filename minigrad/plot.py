@@ -1,14 +1,21 @@
 """The pictures that the examples share."""
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
 from matplotlib.figure import Figure
 
 from .explain import operation, show, sweep, tape
+from .tensor import Tensor
 
 # Two colours that stay apart in print and for colour-blind readers (Okabe and Ito).
 BLUE, ORANGE = "#0072B2", "#D55E00"
 
 
-def training_curves(history, path, title=""):
+def training_curves(
+    history: Mapping[str, Sequence[float]], path: str | Path, title: str = ""
+) -> None:
     """Draw loss and accuracy against epochs, and save the picture.
 
     Parameters
@@ -42,8 +49,8 @@ def training_curves(history, path, title=""):
     figure.savefig(path)
 
 
-def graph(loss, path=None):
-    """Draw the graph of `loss`: its Tensors with their values and gradients, from left to right.
+def graph(loss: Tensor, path: str | Path | None = None) -> Figure:
+    """Draw the graph of `loss`: its Tensors with their values and gradients, from top to bottom.
 
     Blue boxes require grad and are leaves, white ones come from operations, grey ones are
     constants. An arrow leads from each input of an operation to its result. In a box stand
@@ -66,49 +73,74 @@ def graph(loss, path=None):
         If `loss` is no Tensor; if it does not require grad, and so has no graph.
     """
     nodes, (_, grads) = tape(loss), sweep(loss)
-    depth = dict.fromkeys(nodes, 0)  # the longest way to the loss
-    consumers = {node: [] for node in nodes}
+    texts: dict[Any, str] = {}
+    for i, node in enumerate(nodes, 1):
+        made = operation(node) or ("leaf" if node.requires_grad else "constant")
+        texts[node] = f"v{i}: {made}\n{show(node.array)}"
+        if node in grads:
+            texts[node] += f"\ngrad {show(grads[node])}"
+        texts[node] = texts[node].replace("), ", ")\n")  # a shape, and the range below it
+    lines = {node: text.split("\n") for node, text in texts.items()}
+    column = 0.5 + 0.065 * max(len(line) for text in lines.values() for line in text)  # inches
+    height = 0.6 + 0.14 * max(map(len, lines.values()))  # of a row, in inches
+
+    depth = dict.fromkeys(nodes, 0)  # the longest way to the loss: the row, counted from below
     for node in reversed(nodes):
         for parent in node.parents:
             depth[parent] = max(depth[parent], depth[node] + 1)
-            consumers[parent].append(node)
-    columns = [[] for _ in range(max(depth.values()) + 1)]
+
+    # A place is a Tensor, or (Tensor, row): what its arrows keep free in a row that they pass.
+    rows: list[list[Any]] = [[] for _ in range(max(depth.values()) + 1)]
     for node in nodes:
-        columns[depth[node]].append(node)
-
-    # Each column is put in the order of what its Tensors lead to, so that few arrows cross.
-    height, places = {loss: 0.0}, {}
-    for number, column in enumerate(columns):
-        wanted = {
-            node: sum(height[other] for other in consumers[node]) / max(1, len(consumers[node]))
-            for node in column
-        }
-        column.sort(key=wanted.get)
-        for row, node in enumerate(column):
-            height[node] = row - (len(column) - 1) / 2
-            places[node] = (len(columns) - 1 - number, height[node])
-
-    width, tallest = len(columns), max(map(len, columns))
-    figure = Figure(figsize=(1 + 2.3 * width, max(2.8, 0.6 + 1.1 * tallest)), dpi=110)
-    axes = figure.add_axes([0, 0, 1, 1])
-    axes.set_xlim(-0.6, width - 0.4)
-    axes.set_ylim(tallest / 2 + 0.1, -tallest / 2 - 0.1)
-    axes.axis("off")
-    boxes = {}
-    for i, node in enumerate(nodes, 1):
-        made = operation(node) or ("leaf" if node.requires_grad else "constant")
-        lines = [f"v{i}: {made}", show(node.array).replace("), ", ")\n")]
-        if node in grads:
-            lines.append("grad " + show(grads[node]).replace("), ", ")\n"))
-        colour = "white" if not node.is_leaf else "#CFE6F5" if node.requires_grad else "#E6E6E6"
-        box = {"boxstyle": "round", "facecolor": colour, "edgecolor": "black"}
-        x, y = places[node]
-        text = axes.text(x, y, "\n".join(lines), ha="center", va="center", fontsize=8, bbox=box)
-        boxes[node] = text.get_bbox_patch()
+        rows[depth[node]].append(node)
+    leads_to: dict[Any, set[Any]] = {node: set() for node in nodes}
+    for node in nodes:
         for parent in node.parents:
-            arrow = {"arrowstyle": "-|>", "color": BLUE, "shrinkA": 3, "shrinkB": 3}
-            arrow |= {"patchA": boxes[parent], "patchB": boxes[node]}
-            axes.annotate("", (x, y), places[parent], arrowprops=arrow)
+            below: Any = node
+            for row in range(depth[node] + 1, depth[parent]):
+                if (parent, row) not in leads_to:
+                    rows[row].append((parent, row))
+                    leads_to[parent, row] = set()
+                leads_to[parent, row].add(below)
+                below = parent, row
+            leads_to[parent].add(below)
+
+    # Each row is put in the order of what its places lead to, so that few arrows cross.
+    x: dict[Any, float] = {}
+    y: dict[Any, float] = {}
+    for row, places in enumerate(rows):
+        wanted = {
+            place: sum(x[below] for below in leads_to[place]) / max(1, len(leads_to[place]))
+            for place in places
+        }
+        places.sort(key=wanted.__getitem__)
+        for i, place in enumerate(places):
+            x[place], y[place] = column * (i - (len(places) - 1) / 2), height * row
+
+    width, tall = max(3.0, column * max(map(len, rows))), max(3.0, height * len(rows))
+    middle = height * (len(rows) - 1) / 2
+    figure = Figure(figsize=(width, tall), dpi=110)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_xlim(-width / 2, width / 2)
+    axes.set_ylim(middle - tall / 2, middle + tall / 2)
+    axes.axis("off")
+
+    def connect(start: tuple[float, float], end: tuple[float, float], style: str) -> None:
+        arrow: dict[str, Any] = {"arrowstyle": style, "color": BLUE, "linewidth": 1.5}
+        axes.annotate("", end, start, arrowprops=arrow | {"shrinkA": 0, "shrinkB": 0})
+
+    half = {place: 0.05 + 0.07 * len(lines.get(place, "1234")) for place in leads_to}  # of a box
+    for place, all_below in leads_to.items():
+        top, bottom = ((x[place], y[place] + sign * half[place]) for sign in (1, -1))
+        if place in texts:
+            colour = "white" if place.parents else "#CFE6F5" if place.requires_grad else "#E6E6E6"
+            box = {"boxstyle": "round", "facecolor": colour, "edgecolor": "black"}
+            axes.text(x[place], y[place], texts[place], ha="center", va="center", size=8, bbox=box)
+        else:
+            connect(top, bottom, "-")
+        for below in all_below:
+            end = x[below], y[below] + half[below]
+            connect(bottom, end, "-|>" if below in texts else "-")
     if path is not None:
         figure.savefig(path)
     return figure

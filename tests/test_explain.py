@@ -44,9 +44,15 @@ def broadcast():
     return ((a + b) * b).sum()
 
 
+def reused():
+    x = mg.tensor(2.0, requires_grad=True)
+    y = x * x
+    return y * y + y * x + x  # 16 + 8 + 2; 4x³ + 3x² + 1 = 45
+
+
 def own_operation():
-    x = mg.ones(5, requires_grad=True)
-    return mg.record(x.array.sum(), (x,), lambda grad: (grad * np.ones(5, "f4"),))
+    x = mg.ones(7, requires_grad=True)
+    return mg.record(x.array.sum(), (x,), lambda grad: (grad * np.ones(7, "f4"),))
 
 
 def whole_step():
@@ -56,7 +62,8 @@ def whole_step():
 
 GRAPHS = {
     "broadcast": (broadcast, "to v2: G, summed over what broadcasting repeated = [2, 2, 2]"),
-    "its own rule": (own_operation, "to v1: its own rule = (5,), 1 to 1"),
+    "reused": (reused, "to v1: G v1 = 20; added up: 45"),
+    "its own rule": (own_operation, "to v1: its own rule = (7,), 1 to 1"),
     "the MLP": (whole_step, "Gᵀ v11 = (10, 10), "),
     "no scalar": (lambda: mg.ones(2, requires_grad=True) * 3, "∂L/∂v1 = [3, 3]"),
     "a leaf": (lambda: mg.ones((), requires_grad=True), "∂L/∂v1 = 1"),
@@ -74,6 +81,21 @@ def test_graphs_of_every_kind(name, capsys, tmp_path):
     boxes = [text for text in figure.axes[0].texts if text.get_text()]
     shown = " ".join(text.get_text() for text in boxes)
     assert all(f"v{i}: " in shown for i in range(1, len(boxes) + 1))
+    assert_nothing_overlaps(figure)
+
+
+def assert_nothing_overlaps(figure):
+    """That boxes neither touch each other nor leave the page, and no line runs through one."""
+    (axes,) = figure.axes
+    boxes = [text.get_bbox_patch().get_window_extent() for text in axes.texts if text.get_text()]
+    for i, box in enumerate(boxes):
+        assert figure.bbox.containsx(box.x0) and figure.bbox.containsx(box.x1)
+        assert not any(box.overlaps(other) for other in boxes[:i])
+    along = np.linspace(0, 1, 100)[:, None]
+    for arrow in (text for text in axes.texts if not text.get_text()):
+        ends = axes.transData.transform([arrow.xyann, arrow.xy])
+        points = (1 - along) * ends[0] + along * ends[1]
+        assert not any(box.padded(-2).contains(*point) for box in boxes for point in points)
 
 
 def test_explain_changes_nothing(capsys):
