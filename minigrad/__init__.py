@@ -2,7 +2,8 @@
 
 import ctypes
 
-from . import datasets, functional, nn, operators, optim
+from . import datasets, functional, nn, optim
+from . import operators as operators  # gives Tensor its operators
 from .creation import (
     from_numpy,
     manual_seed,
@@ -23,8 +24,15 @@ from .tensor import Tensor, float32, float64, int64, is_grad_enabled, no_grad, r
 
 __version__ = "0.1.0"
 
+__all__ = [
+    "argmax", "datasets", "exp", "explain", "float32", "float64", "from_numpy", "functional",
+    "gradcheck", "GradcheckError", "int64", "is_grad_enabled", "load", "log", "manual_seed",
+    "matmul", "max", "mean", "nn", "no_grad", "ones", "ones_like", "optim", "randn", "randn_like",
+    "record", "relu", "save", "sum", "tanh", "tensor", "Tensor", "zeros", "zeros_like",
+]  # fmt: skip
 
-def _keep_freed_memory():
+
+def _keep_freed_memory() -> None:
     """Let glibc keep the memory of freed arrays, up to 256 MB, for the next training step.
 
     By default it hands large blocks back to the system at once, which must then clear every

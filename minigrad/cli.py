@@ -3,16 +3,18 @@
 import argparse
 import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from . import datasets
 from .creation import manual_seed
+from .datasets import Digits
 
 
-def number(kind, least):
+def number(kind: type[float], least: float) -> Callable[[str], float]:
     """A parser for argparse of finite numbers from `least` on."""
 
-    def parse(text):
+    def parse(text: str) -> float:
         try:
             value = kind(text)
         except ValueError:
@@ -25,7 +27,7 @@ def number(kind, least):
     return parse
 
 
-def arguments(description, **settings):
+def arguments(description: str | None, **settings: tuple[float, str]) -> argparse.Namespace:
     """Read ``--data``, ``--seed``, ``--out``; seed minigrad; make the folder for pictures.
 
     In a notebook, where there is no command line, all have their defaults.
@@ -71,7 +73,7 @@ def arguments(description, **settings):
     return args
 
 
-def load(name):
+def load(name: str) -> tuple[Digits, Digits]:
     """``(train_set, test_set)`` of the data called ``digits`` or ``mnist``, normalised.
 
     Raises

@@ -8,7 +8,9 @@ import tempfile
 import threading
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -48,28 +50,36 @@ class Digits:
         Of all pixels of the training set, on the scale from 0 to 255.
     """
 
-    def __init__(self, data, targets, mean, std, change_tensors):
+    def __init__(
+        self, data: np.ndarray, targets: np.ndarray, mean: float, std: float, change_tensors: bool
+    ):
         self.mean, self.std = float(mean), float(std)
         self.data = self._normalise(data) if change_tensors else Tensor(data)
         self.targets = Tensor(targets.astype(np.int64))
 
-    def _normalise(self, images):
+    def _normalise(self, images: np.ndarray) -> Tensor:
         images = images.astype(np.float32)
         images -= np.float32(self.mean)
         images /= np.float32(self.std)
         return Tensor(images)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.data)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: Any) -> tuple[Tensor, Any]:
         images, targets = self.data[index], self.targets[index]
         if images.dtype == np.uint8:
             images = self._normalise(images.array)
         return images, targets.item() if targets.ndim == 0 else targets
 
 
-def _make_sets(train_data, train_targets, test_data, test_targets, change_tensors):
+def _make_sets(
+    train_data: np.ndarray,
+    train_targets: np.ndarray,
+    test_data: np.ndarray,
+    test_targets: np.ndarray,
+    change_tensors: bool,
+) -> tuple[Digits, Digits]:
     # Statistics of the training set only: nothing about the test set may leak into training.
     mean, std = train_data.mean(), train_data.std()
     return (
@@ -78,7 +88,7 @@ def _make_sets(train_data, train_targets, test_data, test_targets, change_tensor
     )
 
 
-def load_digits_data(change_tensors=False):
+def load_digits_data(change_tensors: bool = False) -> tuple[Digits, Digits]:
     """The 1,797 handwritten digits that come with scikit-learn, as images of 28 x 28.
 
     They are 8 x 8 there; here they are resampled to 24 x 24 and padded, as in MNIST. Of
@@ -116,7 +126,9 @@ def load_digits_data(change_tensors=False):
     return _make_sets(images[train], targets[train], images[test], targets[test], change_tensors)
 
 
-def load_mnist_data(change_tensors=False, download=False, root=None):
+def load_mnist_data(
+    change_tensors: bool = False, download: bool = False, root: str | Path | None = None
+) -> tuple[Digits, Digits]:
     """MNIST: 60,000 handwritten digits to train on and 10,000 to test.
 
     torchvision reads the files (and downloads them, if asked). The arrays are then cached
@@ -166,7 +178,7 @@ def load_mnist_data(change_tensors=False, download=False, root=None):
     return _make_sets(**arrays, change_tensors=change_tensors)
 
 
-def _first_problem(raw):
+def _first_problem(raw: Path) -> Exception | None:
     """The exception that fits the first missing or damaged file in `raw`, or None."""
     for name, sha256 in MNIST_FILES.items():
         path = raw / name
@@ -184,7 +196,7 @@ def _first_problem(raw):
     return None
 
 
-def _import_torchvision():
+def _import_torchvision() -> Any:
     try:
         from torchvision.datasets import MNIST
     except (ImportError, RuntimeError) as error:  # RuntimeError: beside a torch that does not fit
@@ -194,10 +206,10 @@ def _import_torchvision():
     return MNIST
 
 
-def _answers(url):
+def _answers(url: str) -> bool:
     """Whether a server answers within TIMEOUT, whatever it says."""
 
-    def ask():
+    def ask() -> None:
         try:
             urllib.request.urlopen(url, timeout=TIMEOUT).close()
         except urllib.error.HTTPError as error:
@@ -214,7 +226,7 @@ def _answers(url):
     return answered.is_set()
 
 
-def _download(dataset, raw):
+def _download(dataset: Any, raw: Path) -> None:
     """Fetch the four files into `raw`: first into a folder aside, then each moved in whole."""
     if not any(_answers(url) for url in dataset.mirrors):
         raise RuntimeError(
@@ -239,7 +251,7 @@ def _download(dataset, raw):
         socket.setdefaulttimeout(timeout_before)
 
 
-def _read_cache(cache):
+def _read_cache(cache: Path) -> dict[str, np.ndarray]:
     try:
         arrays = {name: x.numpy() for name, x in serialization.load(cache).items()}
     except RuntimeError as error:
@@ -250,7 +262,7 @@ def _read_cache(cache):
     return arrays
 
 
-def _check_lengths(inputs, targets, **size):
+def _check_lengths(inputs: Tensor, targets: Tensor, **size: int) -> None:
     if len(inputs) != len(targets):
         raise ValueError(f"{len(inputs)} inputs, but {len(targets)} targets")
     for name, value in size.items():
@@ -258,7 +270,9 @@ def _check_lengths(inputs, targets, **size):
             raise ValueError(f"{name} must be positive, got {value}")
 
 
-def minibatches(inputs, targets, batch_size):
+def minibatches(
+    inputs: Tensor, targets: Tensor, batch_size: int
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield ``(inputs, targets)`` in batches, shuffled, until each example has come once.
 
     Parameters
@@ -280,7 +294,9 @@ def minibatches(inputs, targets, batch_size):
         yield inputs[chosen], targets[chosen]
 
 
-def sample_minibatch(inputs, targets, num_points=100):
+def sample_minibatch(
+    inputs: Tensor, targets: Tensor, num_points: int = 100
+) -> tuple[Tensor, Tensor]:
     """``(inputs, targets)`` of `num_points` examples, each drawn at random from all.
 
     The draws are independent: an example may come twice, and two batches may overlap. (In

@@ -7,19 +7,20 @@ import math
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
+from numpy.typing import ArrayLike
 
 from . import kernels
 from .ops import transpose
-from .tensor import Tensor, as_array, float32, float64, record
+from .tensor import Grads, Tensor, as_array, float32, float64, record
 
 
-def _dense(array):
+def _dense(array: np.ndarray) -> np.ndarray:
     """`array` as the kernels take it: C-contiguous, aligned, writeable; copied if need be."""
     array = np.asarray(array)
     return array if array.flags.carray else array.copy()
 
 
-def _check_floating(function, **arguments):
+def _check_floating(function: str, **arguments: Tensor) -> None:
     """Refuse anything but Tensors of one dtype, float32 or float64."""
     for name, x in arguments.items():
         if not isinstance(x, Tensor):
@@ -29,7 +30,7 @@ def _check_floating(function, **arguments):
         raise RuntimeError(f"{function}: wanted all float32 or all float64, got {got}; see to()")
 
 
-def linear(input, weight, bias=None):
+def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Apply a linear map to the last dimension: ``input @ weight.T + bias``.
 
     Parameters
@@ -66,25 +67,24 @@ def linear(input, weight, bias=None):
     out = np.empty((len(x), len(w)), x.dtype)
     kernels.linear_forward(x, w, None if bias is None else _dense(bias.array), out)
 
-    def vjp(grad):
+    def vjp(grad: np.ndarray) -> Grads:
         grad = _dense(grad.reshape(len(x), len(w)))
-        grads = [None] * len(arguments)
+        grad_x = grad_w = grad_b = None
         if input.requires_grad:
-            grad_x = np.empty(x.shape, x.dtype)
-            kernels.linear_backward_input(grad, w, grad_x)
-            grads[0] = grad_x.reshape(input.shape)
+            grad_x = np.empty(input.shape, x.dtype)
+            kernels.linear_backward_input(grad, w, grad_x.reshape(x.shape))
         if weight.requires_grad:
-            grads[1] = np.empty_like(w)
-            kernels.linear_backward_weight(grad, x, grads[1])
+            grad_w = np.empty_like(w)
+            kernels.linear_backward_weight(grad, x, grad_w)
         if bias is not None and bias.requires_grad:
-            grads[2] = np.empty(len(w), np.float64)
-            kernels.linear_backward_bias(grad, grads[2])
-        return grads
+            grad_b = np.empty(len(w), np.float64)
+            kernels.linear_backward_bias(grad, grad_b)
+        return (grad_x, grad_w, grad_b)[: len(arguments)]
 
     return record(out.reshape(*lead, len(w)), tuple(arguments.values()), vjp)
 
 
-def relu(input):
+def relu(input: Tensor) -> Tensor:
     """max(input, 0), elementwise, of a float32 or float64 Tensor of any shape.
 
     At 0 the derivative is taken as 0, as in PyTorch.
@@ -99,7 +99,7 @@ def relu(input):
     out = np.empty_like(x)
     kernels.relu_forward(x.reshape(-1), out.reshape(-1))
 
-    def vjp(grad):
+    def vjp(grad: np.ndarray) -> Grads:
         grad_x = np.empty_like(out)
         kernels.relu_backward(_dense(grad).reshape(-1), out.reshape(-1), grad_x.reshape(-1))
         return (grad_x,)
@@ -107,7 +107,7 @@ def relu(input):
     return record(out, (input,), vjp)
 
 
-def log_softmax(input, dim=-1):
+def log_softmax(input: Tensor, dim: int = -1) -> Tensor:
     """The logarithm of the softmax along `dim`: log(exp(x_c) / Σ_k exp(x_k)).
 
     Parameters
@@ -136,20 +136,19 @@ def log_softmax(input, dim=-1):
     dim = normalize_axis_index(dim, input.ndim, "dim")
     if dim != input.ndim - 1:  # the kernel works along rows
         return transpose(log_softmax(transpose(input, dim, -1), -1), dim, -1)
-    shape = input.shape
-    x = _dense(input.array).reshape(math.prod(shape[:-1]), shape[-1])
+    x = _dense(input.array).reshape(math.prod(input.shape[:-1]), input.shape[-1])
     out = np.empty_like(x)
     kernels.log_softmax_forward(x, out)
 
-    def vjp(grad):
+    def vjp(grad: np.ndarray) -> Grads:
         grad_x = np.empty_like(out)
         kernels.log_softmax_backward(_dense(grad).reshape(out.shape), np.exp(out), grad_x)
-        return (grad_x.reshape(shape),)
+        return (grad_x.reshape(input.shape),)
 
-    return record(out.reshape(shape), (input,), vjp)
+    return record(out.reshape(input.shape), (input,), vjp)
 
 
-def nll_loss(log_probs, targets, reduction="mean"):
+def nll_loss(log_probs: Tensor, targets: ArrayLike, reduction: str = "mean") -> Tensor:
     """The negative log-likelihood of the right classes: -log_probs[n, targets[n]].
 
     Parameters
@@ -181,25 +180,25 @@ def nll_loss(log_probs, targets, reduction="mean"):
             [-0.5000,  0.0000]]))
     """
     _check_floating("nll_loss", log_probs=log_probs)
-    targets = as_array(targets)
+    x, targets = _dense(log_probs.array), as_array(targets)
     if targets.dtype.kind not in "iu":
         raise RuntimeError(f"nll_loss: targets must be integers, got {targets.dtype}; use long()")
-    if log_probs.ndim != 2 or targets.shape != log_probs.shape[:1]:
-        shapes = f"log_probs {log_probs.shape} and targets {targets.shape}"
-        raise ValueError(f"nll_loss: wanted shapes (N, C) and (N,), got {shapes}")
+    if x.ndim != 2 or targets.shape != x.shape[:1]:
+        got = f"log_probs {x.shape} and targets {targets.shape}"
+        raise ValueError(f"nll_loss: wanted shapes (N, C) and (N,), got {got}")
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f"nll_loss: reduction must be mean, sum or none, got {reduction!r}")
     if reduction == "mean" and len(targets) == 0:
         raise ValueError("nll_loss: the mean over an empty batch does not exist")
     targets = targets.astype(np.int64, order="C")  # a copy: the VJP must not meet other targets
-    x = _dense(log_probs.array)
     losses = np.empty(len(targets), x.dtype)
     bad = kernels.nll_loss_forward(x, targets, losses)
     if bad >= 0:
-        classes = f"0 to {log_probs.shape[1] - 1}"
-        raise IndexError(f"nll_loss: targets[{bad}] is {targets[bad]}, the classes are {classes}")
+        raise IndexError(
+            f"nll_loss: targets[{bad}] is {targets[bad]}, wanted 0 to {x.shape[1] - 1}"
+        )
 
-    def vjp(grad):
+    def vjp(grad: np.ndarray) -> Grads:
         grad_losses, grad_log_probs = np.empty_like(losses), np.empty(x.shape, x.dtype)
         grad_losses[:] = grad / len(losses) if reduction == "mean" else grad
         kernels.nll_loss_backward(grad_losses, targets, grad_log_probs)

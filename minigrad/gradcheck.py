@@ -1,5 +1,8 @@
 """Finite differences against `backward`, for anybody's function."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import numpy as np
 
 from .tensor import Tensor
@@ -13,7 +16,9 @@ class GradcheckError(AssertionError):
     """A gradient differs from its finite difference."""
 
 
-def gradcheck(f, *inputs, rtol=1e-6, atol=1e-8):
+def gradcheck(
+    f: Callable[..., Tensor], *inputs: Any, rtol: float = 1e-6, atol: float = 1e-8
+) -> bool:
     """Compare the gradients of `f` with central finite differences.
 
     What is differentiated is a fixed random combination of all elements of the output, so
@@ -53,7 +58,7 @@ def gradcheck(f, *inputs, rtol=1e-6, atol=1e-8):
                 "of float64, so use x.double()"
             )
 
-    def call(arrays):
+    def call(arrays: Sequence[Any]) -> tuple[Tensor, list[Any]]:
         tensors = [
             Tensor(a, requires_grad=i in checked) if isinstance(x, Tensor) else x
             for i, (x, a) in enumerate(zip(inputs, arrays))
@@ -64,7 +69,7 @@ def gradcheck(f, *inputs, rtol=1e-6, atol=1e-8):
             raise TypeError(f"gradcheck: f must return one float64 Tensor, got {got}")
         return out, tensors
 
-    def value(arrays):
+    def value(arrays: Sequence[Any]) -> np.ndarray:
         return call([np.copy(a) for a in arrays])[0].detach().numpy()
 
     arrays = [x.array.copy() if isinstance(x, Tensor) else x for x in inputs]

@@ -10,11 +10,14 @@ result on disk for the next process. With ``NUMBA_DISABLE_JIT=1`` in the environ
 same lines run as plain Python, so that a debugger can step through them.
 """
 
+from typing import Any
+
 import numba
 import numpy as np
+from numpy import ndarray as Array
 
 
-def kernel(function):
+def kernel(function: Any) -> Any:
     """Compile `function` at its first call, without the GIL, and cache it on disk.
 
     The error model decides on x / 0: infinite, as in NumPy, rather than an exception, whose
@@ -42,24 +45,24 @@ def kernel(function):
 # keep a pool of waiting threads, and stall each other for milliseconds.
 
 
-def linear_forward(x, weight, bias, out):
+def linear_forward(x: Array, weight: Array, bias: Array | None, out: Array) -> None:
     np.matmul(x, weight.T, out=out)
     if bias is not None:
         add_bias(out, bias)
 
 
 @kernel
-def add_bias(out, bias):
+def add_bias(out: Array, bias: Array) -> None:
     for n in range(out.shape[0]):
         for h in range(out.shape[1]):
             out[n, h] += bias[h]
 
 
-def linear_backward_input(grad, weight, grad_x):
+def linear_backward_input(grad: Array, weight: Array, grad_x: Array) -> None:
     np.matmul(grad, weight, out=grad_x)
 
 
-def linear_backward_weight(grad, x, grad_weight):
+def linear_backward_weight(grad: Array, x: Array, grad_weight: Array) -> None:
     if len(x) == 1:  # an outer product, for which NumPy's matmul is five times as slow
         np.multiply(grad.T, x, out=grad_weight)
     else:
@@ -67,7 +70,7 @@ def linear_backward_weight(grad, x, grad_weight):
 
 
 @kernel
-def linear_backward_bias(grad, grad_bias):
+def linear_backward_bias(grad: Array, grad_bias: Array) -> None:
     grad_bias[:] = 0
     for n in range(grad.shape[0]):
         for h in range(grad.shape[1]):
@@ -84,13 +87,13 @@ def linear_backward_bias(grad, grad_bias):
 
 
 @kernel
-def relu_forward(x, out):
+def relu_forward(x: Array, out: Array) -> None:
     for i in range(x.size):
         out[i] = 0 if x[i] <= 0 else x[i]
 
 
 @kernel
-def relu_backward(grad, out, grad_x):
+def relu_backward(grad: Array, out: Array, grad_x: Array) -> None:
     for i in range(grad.size):
         grad_x[i] = 0 if out[i] <= 0 else grad[i]
 
@@ -108,13 +111,13 @@ def relu_backward(grad, out, grad_x):
 #   x, out, G (N, C)
 
 
-def log_softmax_forward(x, out):
+def log_softmax_forward(x: Array, out: Array) -> None:
     subtract_largest(x, out)
     subtract_log_of_sum(np.exp(out), out)  # NumPy's exp is vectorised, that of a loop is not
 
 
 @kernel
-def subtract_largest(x, out):
+def subtract_largest(x: Array, out: Array) -> None:
     for n in range(x.shape[0]):
         largest = x.dtype.type(-np.inf)
         for c in range(x.shape[1]):
@@ -124,7 +127,7 @@ def subtract_largest(x, out):
 
 
 @kernel
-def subtract_log_of_sum(exps, out):
+def subtract_log_of_sum(exps: Array, out: Array) -> None:
     for n in range(exps.shape[0]):
         total = np.float64(0)  # sum in double precision: C may be large
         for c in range(exps.shape[1]):
@@ -135,7 +138,7 @@ def subtract_log_of_sum(exps, out):
 
 
 @kernel
-def log_softmax_backward(grad, softmax, grad_x):
+def log_softmax_backward(grad: Array, softmax: Array, grad_x: Array) -> None:
     for n in range(grad.shape[0]):
         total = np.float64(0)
         for c in range(grad.shape[1]):
@@ -153,7 +156,7 @@ def log_softmax_backward(grad, softmax, grad_x):
 
 
 @kernel
-def nll_loss_forward(log_probs, targets, losses):
+def nll_loss_forward(log_probs: Array, targets: Array, losses: Array) -> int:
     """Return the first row whose target is not in 0..C-1, or -1 if all are."""
     for n in range(log_probs.shape[0]):
         if not 0 <= targets[n] < log_probs.shape[1]:
@@ -163,7 +166,7 @@ def nll_loss_forward(log_probs, targets, losses):
 
 
 @kernel
-def nll_loss_backward(grad, targets, grad_log_probs):
+def nll_loss_backward(grad: Array, targets: Array, grad_log_probs: Array) -> None:
     grad_log_probs[:] = 0
     for n in range(grad.size):
         grad_log_probs[n, targets[n]] = -grad[n]
@@ -186,20 +189,22 @@ def nll_loss_backward(grad, targets, grad_log_probs):
 
 
 @kernel
-def gradient_descent(param, grad, lr):
+def gradient_descent(param: Array, grad: Array, lr: float) -> None:
     for i in range(param.size):
         param.flat[i] -= lr * grad.flat[i]
 
 
 @kernel
-def momentum(param, grad, velocity, beta, scale, rate):
+def momentum(param: Array, grad: Array, velocity: Array,
+             beta: float, scale: float, rate: float) -> None:  # fmt: skip
     for i in range(param.size):
         velocity.flat[i] = beta * velocity.flat[i] + scale * grad.flat[i]
         param.flat[i] += rate * velocity.flat[i]
 
 
 @kernel
-def rmsprop(param, grad, square, keep, part, lr, inside, eps):
+def rmsprop(param: Array, grad: Array, square: Array,
+            keep: float, part: float, lr: float, inside: float, eps: float) -> None:  # fmt: skip
     for i in range(param.size):
         g = grad.flat[i]
         s = square.flat[i] = keep * square.flat[i] + part * g * g
@@ -207,7 +212,9 @@ def rmsprop(param, grad, square, keep, part, lr, inside, eps):
 
 
 @kernel
-def adam(param, grad, mean, square, keep1, part1, keep2, part2, rate, root, eps):
+def adam(param: Array, grad: Array, mean: Array, square: Array,
+         keep1: float, part1: float, keep2: float, part2: float,
+         rate: float, root: float, eps: float) -> None:  # fmt: skip
     for i in range(param.size):
         g = grad.flat[i]
         m = mean.flat[i] = keep1 * mean.flat[i] + part1 * g

@@ -1,18 +1,31 @@
-"""Python's syntax for Tensors: ``a + b``, ``a < b``, ``a += b``, ``a[i] = b``, ``a.sum()``.
+"""The methods of Tensors: ``a + b``, ``a < b``, ``a += b``, ``a[i]``, ``a.sum()``, ``print(a)``.
 
-The operations come from `ops` and `functional`; what is added here has no derivative of its own.
+The operations come from `ops` and `functional`; what is added here has no derivative of its
+own. `Operators`, at the end, lists all that a Tensor can do.
 """
 
+from collections.abc import Callable, Iterator
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 
 from . import functional, ops
 from .tensor import Tensor, as_array, float32, float64, int64, is_grad_enabled
 
+Binary = Callable[[Any, Any], Tensor]
+
+
+def _reflected(operation: Binary) -> Binary:
+    """``2 - x``, for which Python calls ``x.__rsub__(2)``."""
+    return lambda a, b: operation(b, a)
+
+
 # Comparisons: no gradient
 
 
-def _comparison(ufunc):
-    def compare(a, b):
+def _comparison(ufunc: np.ufunc) -> Binary:
+    def compare(a: Tensor, b: ArrayLike) -> Any:
         if b is None or isinstance(b, str):
             return NotImplemented
         return Tensor(ops.broadcast(ufunc, *ops.operands(a, b)))
@@ -23,19 +36,19 @@ def _comparison(ufunc):
 # Changes in place
 
 
-def _refuse_in_place(x):
+def _refuse_in_place(x: Tensor) -> None:
     if x.requires_grad and is_grad_enabled():
         raise RuntimeError("a Tensor that requires grad changes in place only under no_grad()")
 
 
-def _in_place(operation):
+def _in_place(operation: Binary) -> Binary:
     """``a += b`` and its like.
 
     If the result requires grad, the graph may need the old value of `a`: the result is a new
     Tensor, which Python then binds to the name `a`. Otherwise the array itself changes.
     """
 
-    def method(a, b):
+    def method(a: Tensor, b: ArrayLike) -> Tensor:
         if a.is_leaf:
             _refuse_in_place(a)
         out = operation(a, b)
@@ -50,14 +63,14 @@ def _in_place(operation):
     return method
 
 
-def _setitem(x, index, value):
+def _setitem(x: Tensor, index: Any, value: ArrayLike) -> None:
     _refuse_in_place(x)
     if is_grad_enabled() and isinstance(value, Tensor) and value.requires_grad:
         raise RuntimeError("item assignment records no gradient; assign value.detach()")
     x.array[index] = as_array(value, x.dtype)
 
 
-def _zero_(x):
+def _zero_(x: Tensor) -> Tensor:
     """Set every element to 0, in place."""
     _refuse_in_place(x)
     x.array[...] = 0
@@ -67,11 +80,12 @@ def _zero_(x):
 # How a Tensor is shown: as PyTorch does it, with 4 decimals, in lines of 80 characters
 
 
-def _repr(x):
+def _repr(x: Tensor) -> str:
     a = x.array
     whole = np.all((a == np.round(a)) | ~np.isfinite(a))
-    mode = "maxprec_equal" if whole else "fixed"
-    text = np.array2string(a, 81, 4, separator=", ", prefix="tensor(", floatmode=mode)
+    text = np.array2string(
+        a, 81, 4, separator=", ", prefix="tensor(", floatmode="maxprec_equal" if whole else "fixed"
+    )
     text = "tensor(" + text.replace(", ..., ", ",  ..., ")
     suffixes = [] if a.dtype in (float32, int64, np.bool_) else [f"dtype={a.dtype}"]
     if x.vjp is not None:
@@ -84,40 +98,112 @@ def _repr(x):
     return text + ")"
 
 
-def _format(x, spec):
+def _format(x: Tensor, spec: str) -> str:
     return format(x.item(), spec) if spec or x.ndim == 0 else str(x)
 
 
-def _len(x):
+def _len(x: Tensor) -> int:
     if x.ndim == 0:
         raise TypeError("a 0-d Tensor has no length")
     return len(x.array)
 
 
-# Where Python finds all these
+def _iter(x: Tensor) -> Iterator[Tensor]:
+    return (x[i] for i in range(len(x)))
 
-for name, operation in (
-    ("add", ops.add), ("sub", ops.sub), ("mul", ops.mul),
-    ("truediv", ops.div), ("pow", ops.pow), ("matmul", ops.matmul),
-):  # fmt: skip
-    setattr(Tensor, f"__{name}__", operation)
-    setattr(Tensor, f"__r{name}__", lambda a, b, operation=operation: operation(b, a))
-    setattr(Tensor, f"__i{name}__", _in_place(operation))
-Tensor.__eq__, Tensor.__ne__ = _comparison(np.equal), _comparison(np.not_equal)
-Tensor.__lt__, Tensor.__le__ = _comparison(np.less), _comparison(np.less_equal)
-Tensor.__gt__, Tensor.__ge__ = _comparison(np.greater), _comparison(np.greater_equal)
-Tensor.__neg__, Tensor.__getitem__, Tensor.__setitem__ = ops.neg, ops.getitem, _setitem
-Tensor.__repr__, Tensor.__format__, Tensor.__len__ = _repr, _format, _len
-Tensor.__iter__ = lambda x: (x[i] for i in range(len(x)))
-Tensor.__bool__ = lambda x: bool(x.item())
-Tensor.__int__ = lambda x: int(x.item())
-Tensor.__float__ = lambda x: float(x.item())
-Tensor.exp, Tensor.log, Tensor.tanh = ops.exp, ops.log, ops.tanh
-Tensor.relu, Tensor.log_softmax = functional.relu, functional.log_softmax
-Tensor.sum, Tensor.mean, Tensor.max, Tensor.argmax = ops.sum, ops.mean, ops.max, ops.argmax
-Tensor.reshape = Tensor.view = ops.reshape
-Tensor.transpose, Tensor.T = ops.transpose, property(ops.reverse_dims)
-Tensor.clone, Tensor.to, Tensor.zero_ = ops.clone, ops.to, _zero_
-Tensor.float = lambda x: ops.to(x, float32)
-Tensor.double = lambda x: ops.to(x, float64)
-Tensor.long = lambda x: ops.to(x, int64)
+
+# Into other forms
+
+
+def _numpy(x: Tensor) -> np.ndarray:
+    """The array itself (shared); an error if that would silently lose a gradient."""
+    if x.requires_grad:
+        raise RuntimeError("NumPy would lose the gradient: use tensor.detach().numpy()")
+    return x.array
+
+
+def _array(x: Tensor, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
+    return np.array(_numpy(x), dtype=dtype, copy=copy)
+
+
+def _item(x: Tensor) -> Any:
+    """The only element, as a Python number."""
+    if x.array.size != 1:
+        raise RuntimeError(f"a Tensor of shape {x.shape} is not one number, as item() needs")
+    return x.array.item()
+
+
+def _tolist(x: Tensor) -> Any:
+    """The numbers as nested Python lists."""
+    return x.array.tolist()
+
+
+def _ndim(x: Tensor) -> int:
+    """The number of dimensions."""
+    return x.array.ndim
+
+
+def _size(x: Tensor, dim: int | None = None) -> Any:
+    """The shape, or the length of one dimension."""
+    return x.shape if dim is None else x.shape[dim]
+
+
+def _numel(x: Tensor) -> int:
+    """The number of elements."""
+    return x.array.size
+
+
+def _reduce(x: Tensor) -> tuple[Any, ...]:
+    """For copy and pickle: how to make the copy, which has a time of creation of its own."""
+    if not x.is_leaf:
+        raise RuntimeError("only leaves can be copied or pickled; use detach() first")
+    return type(x), (x.array, x.requires_grad), (None, {"_grad": x.grad})
+
+
+def _bool(x: Tensor) -> bool:
+    return bool(x.item())
+
+
+def _int(x: Tensor) -> int:
+    return int(x.item())
+
+
+def _float(x: Tensor) -> float:
+    return float(x.item())
+
+
+def _cast(dtype: np.dtype) -> Callable[[Tensor], Tensor]:
+    return lambda x: ops.to(x, dtype)
+
+
+class Operators:
+    """All methods of a Tensor but the engine's own."""
+
+    __add__, __radd__, __iadd__ = ops.add, _reflected(ops.add), _in_place(ops.add)
+    __sub__, __rsub__, __isub__ = ops.sub, _reflected(ops.sub), _in_place(ops.sub)
+    __mul__, __rmul__, __imul__ = ops.mul, _reflected(ops.mul), _in_place(ops.mul)
+    __truediv__, __rtruediv__, __itruediv__ = ops.div, _reflected(ops.div), _in_place(ops.div)
+    __pow__, __rpow__, __ipow__ = ops.pow, _reflected(ops.pow), _in_place(ops.pow)
+    __matmul__, __rmatmul__ = ops.matmul, _reflected(ops.matmul)
+    __imatmul__ = _in_place(ops.matmul)
+    __neg__, __getitem__, __setitem__ = ops.neg, ops.getitem, _setitem
+    __eq__, __ne__ = _comparison(np.equal), _comparison(np.not_equal)  # type: ignore[assignment]
+    __lt__, __le__ = _comparison(np.less), _comparison(np.less_equal)
+    __gt__, __ge__ = _comparison(np.greater), _comparison(np.greater_equal)
+    __repr__, __format__, __len__, __iter__ = _repr, _format, _len, _iter
+    exp, log, tanh = ops.exp, ops.log, ops.tanh
+    relu, log_softmax = functional.relu, functional.log_softmax
+    sum, mean, max, argmax = ops.sum, ops.mean, ops.max, ops.argmax
+    reshape = view = ops.reshape
+    transpose, T = ops.transpose, property(ops.reverse_dims)
+    clone, to, zero_ = ops.clone, ops.to, _zero_
+    numpy, __array__, item, tolist, __reduce__ = _numpy, _array, _item, _tolist, _reduce
+    ndim, size, numel = property(_ndim), _size, _numel
+    __bool__, __int__, __float__ = _bool, _int, _float
+    float, double, long = _cast(float32), _cast(float64), _cast(int64)
+
+
+# `tensor` cannot import this file, which builds on it: here its class gets these methods.
+for name, method in vars(Operators).items():
+    if callable(method) or isinstance(method, property):
+        setattr(Tensor, name, method)

@@ -10,17 +10,20 @@ both operands one dtype. The names `sum`, `max` and `pow` are PyTorch's and hide
 in this file.
 """
 
-import collections
+from collections import namedtuple
+from typing import Any
 
 import numpy as np
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
+from numpy.typing import ArrayLike, DTypeLike
 
-from .tensor import Tensor, as_array, as_shape, float32, float64, int64, record
+from .creation import as_shape
+from .tensor import Grads, Tensor, as_array, float32, float64, int64, record
 
 # Shared by all below: broadcasting and dtypes
 
 
-def unbroadcast(grad, shape):
+def unbroadcast(grad: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Sum `grad` down to `shape`, from which NumPy had broadcast an input.
 
     Broadcasting uses one number in many places; by the chain rule their gradients add up.
@@ -35,15 +38,15 @@ def unbroadcast(grad, shape):
     return _sum(grad, (*range(added), *stretched)).reshape(shape)
 
 
-def _sum(array, axis, keepdims=False):
+def _sum(array: np.ndarray, axis: tuple[int, ...], keepdims: bool = False) -> np.ndarray:
     """Add up in double precision: along some axes NumPy adds one by one, and long sums of
     float32 would lose digits."""
     dtype = float64 if array.dtype.kind == "f" else int64
-    out = array.sum(axis=axis, dtype=dtype, keepdims=keepdims)
+    out: np.ndarray = array.sum(axis=axis, dtype=dtype, keepdims=keepdims)
     return out.astype(array.dtype) if dtype == float64 else out
 
 
-def broadcast(ufunc, a, b):
+def broadcast(ufunc: np.ufunc, a: Tensor, b: Tensor) -> Any:
     try:
         return ufunc(a.array, b.array)
     except ValueError as error:
@@ -51,36 +54,36 @@ def broadcast(ufunc, a, b):
         raise RuntimeError(f"{ufunc.__name__} cannot combine {shapes}: {error}") from None
 
 
-def _promotion_rank(x):
+def _promotion_rank(x: ArrayLike) -> tuple[int, int]:
     """PyTorch's order: bool < integer < float; then number < 0-d Tensor < other Tensor."""
-    category = {"b": 0, "f": 2}.get(as_array(x).dtype.kind, 1)
-    return category, (1 + (x.ndim > 0) if isinstance(x, Tensor) else 0)
+    array = as_array(x)
+    category = {"b": 0, "f": 2}.get(array.dtype.kind, 1)
+    return category, 0 if isinstance(x, (int, float)) else 1 + (array.ndim > 0)
 
 
-def operands(a, b):
+def operands(a: ArrayLike, b: ArrayLike) -> tuple[Tensor, Tensor]:
     """`a` and `b` as Tensors of one dtype, as PyTorch would promote them.
 
     The operand that ranks higher decides; between equals, the wider dtype.
     """
     if isinstance(a, Tensor) and isinstance(b, Tensor) and a.dtype == b.dtype:
         return a, b
-    a, b = (x if isinstance(x, (Tensor, int, float)) else Tensor(x) for x in (a, b))
     rank_a, rank_b = _promotion_rank(a), _promotion_rank(b)
     dtype = as_array(a if rank_a > rank_b else b).dtype
     if rank_a == rank_b:
-        dtype = np.promote_types(a.dtype, b.dtype)
+        dtype = np.promote_types(as_array(a).dtype, dtype)
     a, b = (x if isinstance(x, Tensor) else Tensor(as_array(x, dtype)) for x in (a, b))
     return to(a, dtype), to(b, dtype)
 
 
-def _floating(x):
+def _floating(x: Tensor) -> Tensor:
     return x if x.dtype.kind == "f" else to(x, float32)
 
 
 # Arithmetic
 
 
-def add(a, b):
+def add(a: ArrayLike, b: ArrayLike) -> Tensor:
     """a + b
 
     ∂out/∂a = ∂out/∂b = 1, so that both inputs receive G itself.
@@ -92,19 +95,19 @@ def add(a, b):
     """
     a, b = operands(a, b)
 
-    def vjp(grad):
+    def vjp(grad: np.ndarray) -> Grads:
         return unbroadcast(grad, a.shape), unbroadcast(grad, b.shape)
 
     return record(broadcast(np.add, a, b), (a, b), vjp)
 
 
-def sub(a, b):
+def sub(a: ArrayLike, b: ArrayLike) -> Tensor:
     """a - b, which is a + (-b)"""
     a, b = operands(a, b)  # before the minus: a small unsigned integer has no negative
     return add(a, neg(b))
 
 
-def mul(a, b):
+def mul(a: ArrayLike, b: ArrayLike) -> Tensor:
     """a * b, elementwise
 
     ∂out[i]/∂a[i] = b[i], and 0 for any other element of a, so that ∂L/∂a = G b; likewise
@@ -118,13 +121,13 @@ def mul(a, b):
     a, b = operands(a, b)
     x, y = a.array, b.array
 
-    def vjp(grad):
+    def vjp(grad: np.ndarray) -> Grads:
         return unbroadcast(grad * y, x.shape), unbroadcast(grad * x, y.shape)
 
     return record(broadcast(np.multiply, a, b), (a, b), vjp)
 
 
-def div(a, b):
+def div(a: ArrayLike, b: ArrayLike) -> Tensor:
     """a / b, elementwise; integers become float32 first
 
     ∂(a/b)/∂a = 1/b and ∂(a/b)/∂b = -a/b² = -out/b.
@@ -138,13 +141,13 @@ def div(a, b):
     x, y = a.array, b.array
     out = broadcast(np.divide, a, b)
 
-    def vjp(grad):
+    def vjp(grad: np.ndarray) -> Grads:
         return unbroadcast(grad / y, x.shape), unbroadcast(-grad * (out / y), y.shape)
 
     return record(out, (a, b), vjp)
 
 
-def pow(a, b):
+def pow(a: ArrayLike, b: ArrayLike) -> Tensor:
     """a ** b, elementwise
 
     ∂aᵇ/∂a = b aᵇ⁻¹. With aᵇ = exp(b log a), the chain rule gives ∂aᵇ/∂b = aᵇ log a.
@@ -159,24 +162,31 @@ def pow(a, b):
     out = broadcast(np.power, a, b)
 
     @np.errstate(divide="ignore", invalid="ignore")  # np.where drops what is infinite
-    def vjp(grad):
+    def vjp(grad: np.ndarray) -> Grads:
         grad_a = grad_b = None
         if a.requires_grad:  # a⁰ is the constant 1, even at a = 0
             grad_a = unbroadcast(np.where(y == 0, 0, grad * (y * x ** (y - 1))), x.shape)
         if b.requires_grad:  # at a = 0, b ≥ 0 we take 0, as PyTorch does
-            grad_b = grad * np.where((x == 0) & (y >= 0), 0, out * np.log(x))
-            grad_b = unbroadcast(grad_b, y.shape)
+            grad_b = unbroadcast(grad * np.where((x == 0) & (y >= 0), 0, out * np.log(x)), y.shape)
         return grad_a, grad_b
 
     return record(out, (a, b), vjp)
 
 
-def neg(x):
-    """-x"""
+def neg(x: Tensor) -> Tensor:
+    """-x, elementwise
+
+    ∂out[i]/∂x[i] = -1, so that ∂L/∂x = -G.
+
+    >>> x = Tensor([2.0, 3.0], requires_grad=True)
+    >>> neg(x).backward([1.0, 10.0])
+    >>> x.grad
+    tensor([ -1., -10.])
+    """
     return record(-x.array, (x,), lambda grad: (-grad,))
 
 
-def matmul(a, b):
+def matmul(a: ArrayLike, b: ArrayLike) -> Tensor:
     """a @ b by NumPy's rules: vectors, matrices, and stacks of matrices that broadcast.
 
     out[i, j] = Σ_k a[i, k] b[k, j]: a[i, k] is a factor of every out[i, j] of its row, so that
@@ -197,8 +207,8 @@ def matmul(a, b):
         return getitem(matmul(reshape(a, 1, -1), b), (..., 0, slice(None)))
     x, y = a.array, b.array
 
-    def vjp(grad):  # a product that nobody needs would cost as much as the forward one
-        return (
+    def vjp(grad: np.ndarray) -> Grads:
+        return (  # a product that nobody needs would cost as much as the forward one
             unbroadcast(grad @ y.swapaxes(-1, -2), x.shape) if a.requires_grad else None,
             unbroadcast(x.swapaxes(-1, -2) @ grad, y.shape) if b.requires_grad else None,
         )
@@ -209,21 +219,37 @@ def matmul(a, b):
 # Functions of each element
 
 
-def exp(x):
-    """eˣ, elementwise; its derivative is eˣ again, which is `out`."""
+def exp(x: Tensor) -> Tensor:
+    """eˣ, elementwise
+
+    Its derivative is eˣ again, which is out: ∂L/∂x = G out, and x need not be kept.
+
+    >>> x = Tensor([0.0, 1.0], requires_grad=True)
+    >>> exp(x).backward([1.0, 10.0])
+    >>> x.grad  # 1, and 10 e
+    tensor([ 1.0000, 27.1828])
+    """
     x = _floating(x)
     out = np.exp(x.array)
     return record(out, (x,), lambda grad: (grad * out,))
 
 
-def log(x):
-    """The natural logarithm, elementwise; its derivative is 1/x."""
+def log(x: Tensor) -> Tensor:
+    """The natural logarithm, elementwise
+
+    From exp(log x) = x, the chain rule gives exp(log x) log'(x) = 1, hence log'(x) = 1/x.
+
+    >>> x = Tensor([1.0, 4.0], requires_grad=True)
+    >>> log(x).backward([1.0, 10.0])
+    >>> x.grad
+    tensor([1.0000, 2.5000])
+    """
     x = _floating(x)
     saved = x.array
     return record(np.log(saved), (x,), lambda grad: (grad / saved,))
 
 
-def tanh(x):
+def tanh(x: Tensor) -> Tensor:
     """The hyperbolic tangent, elementwise
 
     tanh = sinh/cosh, with sinh' = cosh and cosh' = sinh; by the rule for quotients
@@ -239,26 +265,49 @@ def tanh(x):
     return record(out, (x,), lambda grad: (grad * (1 - out * out),))
 
 
-def to(x, dtype):
-    """`x` in another dtype; `backward` gives the gradient the dtype of `x`."""
+def to(x: Tensor, dtype: DTypeLike) -> Tensor:
+    """`x` in another dtype
+
+    Rounding aside, the numbers are the same: ∂out/∂x = 1. `backward` gives each gradient the
+    dtype of its Tensor. Integers and bools have no gradient: their numbers move in steps.
+
+    >>> x = Tensor([1.5, 2.5], requires_grad=True)
+    >>> to(x, float64).backward([1.0, 10.0])
+    >>> x.grad
+    tensor([ 1., 10.])
+    """
     dtype = np.dtype(dtype)
     if dtype == x.dtype:
         return x
-    if dtype.kind != "f":  # steps and whole numbers have no useful derivative
+    if dtype.kind != "f":
         return Tensor(x.array.astype(dtype))
     return record(x.array.astype(dtype), (x,), lambda grad: (grad,))
 
 
-# Shapes
+# Shapes. The elements stay what they are, and only move: each element of G goes back to where
+# its number came from.
 
 
-def clone(x):
-    """A copy that gradients flow through."""
+def clone(x: Tensor) -> Tensor:
+    """A copy that gradients flow through.
+
+    >>> x = Tensor([1.0, 2.0], requires_grad=True)
+    >>> clone(x).backward([1.0, 10.0])
+    >>> x.grad
+    tensor([ 1., 10.])
+    """
     return record(x.array.copy(), (x,), lambda grad: (grad,))
 
 
-def reshape(x, *shape):
-    """The same elements in another shape, shared where NumPy can; one length may be -1."""
+def reshape(x: Tensor, *shape: Any) -> Tensor:
+    """The same elements in another shape, shared where NumPy can; one length may be -1.
+
+    >>> x = Tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
+    >>> reshape(x, -1).backward([1.0, 10.0, 100.0, 1000.0])
+    >>> x.grad
+    tensor([[   1.,   10.],
+            [ 100., 1000.]])
+    """
     try:
         out = x.array.reshape(as_shape(shape))
     except ValueError as error:
@@ -266,16 +315,23 @@ def reshape(x, *shape):
     return record(out, (x,), lambda grad: (grad.reshape(x.shape),))
 
 
-def transpose(x, dim0, dim1):
-    """`x` with two dimensions swapped; shares memory."""
+def transpose(x: Tensor, dim0: int, dim1: int) -> Tensor:
+    """`x` with two dimensions swapped; shares memory.
+
+    >>> x = Tensor([[1.0, 2.0]], requires_grad=True)
+    >>> transpose(x, 0, 1).backward([[1.0], [10.0]])
+    >>> x.grad
+    tensor([[ 1., 10.]])
+    """
     return record(x.array.swapaxes(dim0, dim1), (x,), lambda grad: (grad.swapaxes(dim0, dim1),))
 
 
-def reverse_dims(x):
+def reverse_dims(x: Tensor) -> Tensor:
+    """`x` with its dimensions in reverse order, which is `x.T`; shares memory."""
     return record(x.array.T, (x,), lambda grad: (grad.T,))
 
 
-def getitem(x, index):
+def getitem(x: Tensor, index: Any) -> Tensor:
     """x[index]: slices share memory, arrays of integers or bools and single elements copy.
 
     Each element of out is one of x: its gradient goes back to that place. What was not picked
@@ -289,7 +345,7 @@ def getitem(x, index):
     shape, picked = x.shape, x.array[index]
     is_view = np.may_share_memory(picked, x.array)
 
-    def vjp(grad):
+    def vjp(grad: np.ndarray) -> Grads:
         out = np.zeros(shape, grad.dtype)
         if is_view:  # picks no element more than once
             out[index] = grad
@@ -303,7 +359,7 @@ def getitem(x, index):
 # Reductions
 
 
-def sum(x, dim=None, keepdim=False):
+def sum(x: Tensor, dim: int | tuple[int, ...] | None = None, keepdim: bool = False) -> Tensor:
     """The sum over all elements or over `dim` (an int or several); integers sum to int64.
 
     Every element counts once in its sum, ∂out/∂x[i] = 1: it receives the G of that sum.
@@ -315,27 +371,34 @@ def sum(x, dim=None, keepdim=False):
             [10., 10.]])
     """
     dims = range(x.ndim) if dim is None else normalize_axis_tuple(dim, x.ndim, "dim")
-    shape = x.shape
-    shape_kept = [1 if d in dims else length for d, length in enumerate(shape)]
+    shape_kept = [1 if d in dims else length for d, length in enumerate(x.shape)]
 
-    def vjp(grad):
-        return (np.broadcast_to(grad.reshape(shape_kept), shape),)
+    def vjp(grad: np.ndarray) -> Grads:
+        return (np.broadcast_to(grad.reshape(shape_kept), x.shape),)
 
     return record(_sum(x.array, tuple(dims), keepdim), (x,), vjp)
 
 
-def mean(x, dim=None, keepdim=False):
-    """The mean over all elements or over `dim` (an int or several): a sum, divided."""
+def mean(x: Tensor, dim: int | tuple[int, ...] | None = None, keepdim: bool = False) -> Tensor:
+    """The mean over all elements or over `dim` (an int or several): a sum, divided.
+
+    Of n numbers each receives G/n.
+
+    >>> x = Tensor([1.0, 2.0, 3.0, 6.0], requires_grad=True)
+    >>> mean(x).backward()
+    >>> x.grad
+    tensor([0.2500, 0.2500, 0.2500, 0.2500])
+    """
     if x.dtype.kind != "f":
         raise RuntimeError(f"mean() needs floating-point numbers, got {x.dtype}; use float()")
     total = sum(x, dim, keepdim)
     return div(total, x.numel() / (total.numel() or 1))  # by how many went into each sum
 
 
-Max = collections.namedtuple("Max", ["values", "indices"])
+Max = namedtuple("Max", ["values", "indices"])
 
 
-def max(x, dim=None, keepdim=False):
+def max(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
     """The largest element; with `dim`, the pair ``(values, indices)`` along it.
 
     L depends on the largest element alone. Without `dim`, elements that tie share the gradient
@@ -353,7 +416,7 @@ def max(x, dim=None, keepdim=False):
     if dim is None:
         out = saved.max()
 
-        def vjp(grad):
+        def vjp(grad: np.ndarray) -> Grads:
             largest = (saved == out) | np.isnan(saved)  # a NaN, if any, is the maximum
             return (np.where(largest, grad / np.count_nonzero(largest), 0),)
 
@@ -368,6 +431,6 @@ def max(x, dim=None, keepdim=False):
     return Max(reshape(values, shape), Tensor(indices.reshape(shape)))
 
 
-def argmax(x, dim=None, keepdim=False):
+def argmax(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
     """The index (int64) of the largest element, or of each along `dim`; no gradient."""
-    return Tensor(x.array.argmax(axis=dim, keepdims=keepdim))
+    return Tensor(np.argmax(x.array, dim, keepdims=keepdim))

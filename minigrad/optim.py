@@ -6,6 +6,7 @@ the parameters have. The formulas stand in `kernels`.
 """
 
 import math
+from collections.abc import Callable, Iterable, Sequence
 from numbers import Real
 
 import numpy as np
@@ -13,13 +14,15 @@ import numpy as np
 from . import kernels
 from .tensor import Tensor, float32, float64
 
+Tensors = Iterable[Tensor]
+Rule = Callable[..., None]  # one of the update kernels
 
-def _parameters(params, name="params"):
+
+def _parameters(params: Tensors, name: str = "params") -> list[Tensor]:
     """`params` as a list: a generator such as ``model.parameters()`` can be walked once only."""
     listed = list(params) if hasattr(params, "__iter__") and not isinstance(params, Tensor) else []
     if not listed:
-        wanted = "several Tensors, in a list or from a new model.parameters()"
-        raise TypeError(f"{name} must be {wanted}; none are in this {type(params).__name__}")
+        raise TypeError(f"{name} must list Tensors; this {type(params).__name__} has none (left)")
     for i, param in enumerate(listed):
         fits = isinstance(param, Tensor) and param.array.dtype in (float32, float64)
         if not (fits and param.is_leaf and param.array.flags.writeable):
@@ -29,35 +32,37 @@ def _parameters(params, name="params"):
     return listed
 
 
-def _check_not_negative(**settings):
+def _not_negative(**settings: float) -> Iterable[float]:
     for name, value in settings.items():
         if not (isinstance(value, Real) and 0 <= value < math.inf):
             raise ValueError(f"{name} must be a finite number that is not negative, got {value!r}")
+    return settings.values()
 
 
-def zero_grad(params):
+def zero_grad(params: Tensors) -> None:
     """Set the gradients of `params` to 0, in place; those that are None stay None."""
     for param in _parameters(params):
         if param.grad is not None:
             param.grad.zero_()
 
 
-def _step(kernel, param, state, *settings):
+def _step(rule: Rule, param: Tensor, state: Sequence[np.ndarray], *settings: float) -> None:
     """Call an update kernel, with its settings in the dtype of the parameter."""
-    arrays = [param.array, param._grad.array, *state]
+    assert param.grad is not None  # whoever calls has made sure
+    arrays = [param.array, param.grad.array, *state]
     if len({(array.shape, array.dtype) for array in arrays}) > 1:
         raise RuntimeError(f"a parameter of shape {param.shape} does not fit its state any more")
     if arrays[0].flags.f_contiguous:  # any layout works; line by line, it is fast
         arrays = [array.T for array in arrays]
-    kernel(*arrays, *map(param.array.dtype.type, settings))
+    rule(*arrays, *map(param.array.dtype.type, settings))
 
 
-def _update(kernel, loss, params, states, *settings):
-    """Clear the gradients, back-propagate, and move every parameter by `kernel`."""
+def _update(rule: Rule, loss: Tensor, params: Tensors, *settings: float, **state: Tensors) -> None:
+    """Clear the gradients, back-propagate, and move every parameter by `rule`."""
     params = _parameters(params)
-    for name, tensors in states.items():
-        states[name] = _parameters(tensors, name)
-        if [(s.shape, s.dtype) for s in states[name]] != [(p.shape, p.dtype) for p in params]:
+    for name, tensors in state.items():
+        state[name] = _parameters(tensors, name)
+        if [(s.shape, s.dtype) for s in state[name]] != [(p.shape, p.dtype) for p in params]:
             raise ValueError(f"{name} must hold one Tensor like each of params: zeros_like(param)")
     if not (isinstance(loss, Tensor) and loss.requires_grad and loss.numel() == 1):
         raise RuntimeError(f"loss must be one number made by operations on params, got {loss!r}")
@@ -67,11 +72,11 @@ def _update(kernel, loss, params, states, *settings):
     for i, param in enumerate(params):
         if param._grad is None:
             raise RuntimeError(f"params[{i}] of shape {param.shape} has no gradient from this loss")
-    for param, *state in zip(params, *states.values()):
-        _step(kernel, param, [s.array for s in state], *settings)
+    for param, *own in zip(params, *state.values()):
+        _step(rule, param, [tensor.array for tensor in own], *settings)
 
 
-def gradient_update(loss, params, lr=1e-3):
+def gradient_update(loss: Tensor, params: Tensors, lr: float = 1e-3) -> None:
     """One step of gradient descent: clear the gradients, back-propagate, param -= lr * grad.
 
     Parameters
@@ -91,31 +96,50 @@ def gradient_update(loss, params, lr=1e-3):
     RuntimeError
         If `loss` has no graph, or does not depend on one of the `params`. No parameter has
         moved then, though in the second case there are new gradients.
+
+    Examples
+    --------
+    >>> w = Tensor(3.0, requires_grad=True)
+    >>> gradient_update(w * w, [w], lr=0.1)
+    >>> w.grad, w  # 3 - 0.1 · 6
+    (tensor(6.), tensor(2.4000, requires_grad=True))
     """
-    _check_not_negative(lr=lr)
-    _update(kernels.gradient_descent, loss, params, {}, lr)
+    _not_negative(lr=lr)
+    _update(kernels.gradient_descent, loss, params, lr)
 
 
-def momentum_update(loss, params, grad_vel, lr=1e-3, beta=0.8):
+def momentum_update(loss: Tensor, params: Tensors, grad_vel: Tensors,
+                    lr: float = 1e-3, beta: float = 0.8) -> None:  # fmt: skip
     """One step with momentum: velocity = beta * velocity - lr * grad; param += velocity.
 
     `grad_vel` holds the velocities, one Tensor like each parameter, and is changed in place:
     start with ``[mg.zeros_like(param) for param in params]``; other shapes are a ValueError.
     All else, errors included, is as in `gradient_update`.
+
+    >>> w, velocity = Tensor(3.0, requires_grad=True), Tensor(1.0)
+    >>> momentum_update(w * w, [w], [velocity], lr=0.1, beta=0.5)
+    >>> velocity, w  # 0.5 · 1 - 0.1 · 6, and 3 - 0.1
+    (tensor(-0.1000), tensor(2.9000, requires_grad=True))
     """
-    _check_not_negative(lr=lr, beta=beta)
-    _update(kernels.momentum, loss, params, {"grad_vel": grad_vel}, beta, -lr, 1)
+    _not_negative(lr=lr, beta=beta)
+    _update(kernels.momentum, loss, params, beta, -lr, 1, grad_vel=grad_vel)
 
 
-def rmsprop_update(loss, params, grad_sq, lr=1e-3, alpha=0.8, epsilon=1e-8):
+def rmsprop_update(loss: Tensor, params: Tensors, grad_sq: Tensors, lr: float = 1e-3,
+                   alpha: float = 0.8, epsilon: float = 1e-8) -> None:  # fmt: skip
     """One step of RMSprop: param -= lr * grad / sqrt(square + epsilon).
 
     `grad_sq` holds a running mean of the squared gradients, square = alpha * square +
     (1 - alpha) * grad², and is changed in place: start with zeros, as for `momentum_update`.
     All else, errors included, is as there.
+
+    >>> w, square = Tensor(3.0, requires_grad=True), Tensor(64.0)
+    >>> rmsprop_update(w * w, [w], [square], lr=0.1, alpha=0.0)
+    >>> square, w  # 6², and 3 - 0.1 · 6 / 6
+    (tensor(36.), tensor(2.9000, requires_grad=True))
     """
-    _check_not_negative(lr=lr, alpha=alpha, epsilon=epsilon)
-    _update(kernels.rmsprop, loss, params, {"grad_sq": grad_sq}, alpha, 1 - alpha, lr, epsilon, 0)
+    _not_negative(lr=lr, alpha=alpha, epsilon=epsilon)
+    _update(kernels.rmsprop, loss, params, alpha, 1 - alpha, lr, epsilon, 0, grad_sq=grad_sq)
 
 
 class Optimizer:
@@ -133,24 +157,22 @@ class Optimizer:
         At a step, if a parameter has changed its shape or dtype.
     """
 
-    def __init__(self, params, states, **settings):
-        _check_not_negative(**settings)
+    _move: Callable[..., None]  # each optimiser's own way to move one parameter
+
+    def __init__(self, params: Tensors, states: int):
         self.params = _parameters(params)
         self.state = [[np.zeros_like(p.array) for _ in range(states)] for p in self.params]
-        self.steps = [0] * len(self.params)
-        vars(self).update(settings)
 
-    def zero_grad(self):
+    def zero_grad(self) -> None:
         """Forget the gradients: ``param.grad = None``."""
         for param in self.params:
             param.grad = None
 
-    def step(self):
+    def step(self) -> None:
         """Move every parameter that has a gradient."""
-        for i, param in enumerate(self.params):
+        for param, state in zip(self.params, self.state):
             if param.grad is not None:
-                self.steps[i] += 1
-                self._move(param, self.state[i], self.steps[i])
+                self._move(param, state)
 
 
 class SGD(Optimizer):
@@ -160,10 +182,11 @@ class SGD(Optimizer):
     times -lr.)
     """
 
-    def __init__(self, params, lr=1e-3, momentum=0):
-        super().__init__(params, 1, lr=lr, momentum=momentum)
+    def __init__(self, params: Tensors, lr: float = 1e-3, momentum: float = 0):
+        super().__init__(params, states=1)
+        self.lr, self.momentum = _not_negative(lr=lr, momentum=momentum)
 
-    def _move(self, param, state, steps):
+    def _move(self, param: Tensor, state: list[np.ndarray]) -> None:
         if self.momentum:
             _step(kernels.momentum, param, state, self.momentum, 1, -self.lr)
         else:
@@ -176,10 +199,11 @@ class RMSprop(Optimizer):
     It starts from 0, uncorrected, so that the first steps are larger than lr.
     """
 
-    def __init__(self, params, lr=1e-2, alpha=0.99, eps=1e-8):
-        super().__init__(params, 1, lr=lr, alpha=alpha, eps=eps)
+    def __init__(self, params: Tensors, lr: float = 1e-2, alpha: float = 0.99, eps: float = 1e-8):
+        super().__init__(params, states=1)
+        self.lr, self.alpha, self.eps = _not_negative(lr=lr, alpha=alpha, eps=eps)
 
-    def _move(self, param, state, steps):
+    def _move(self, param: Tensor, state: list[np.ndarray]) -> None:
         _step(kernels.rmsprop, param, state, self.alpha, 1 - self.alpha, self.lr, 0, self.eps)
 
 
@@ -189,15 +213,26 @@ class Adam(Optimizer):
 
     `betas` are the parts that the running means of the gradient and of its square keep at
     each step, both at least 0 and below 1.
+
+    >>> w = Tensor(3.0, requires_grad=True)
+    >>> optimizer = Adam([w], lr=0.1)
+    >>> (w * w).backward()
+    >>> optimizer.step()
+    >>> w  # after one step, the corrected means are 6 and 6²: their quotient is the sign
+    tensor(2.9000, requires_grad=True)
     """
 
-    def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8):
-        super().__init__(params, 2, lr=lr, eps=eps)
-        self.betas = betas
+    def __init__(self, params: Tensors, lr: float = 1e-3,
+                 betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8):  # fmt: skip
+        super().__init__(params, states=2)
+        self.lr, self.eps = _not_negative(lr=lr, eps=eps)
         if np.shape(betas) != (2,) or not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"betas must be two numbers from 0 to below 1, got {betas!r}")
+        self.betas = betas
+        self.steps = dict.fromkeys(self.params, 0)
 
-    def _move(self, param, state, steps):
-        beta1, beta2 = self.betas
+    def _move(self, param: Tensor, state: list[np.ndarray]) -> None:
+        self.steps[param] += 1
+        steps, (beta1, beta2) = self.steps[param], self.betas
         lr, root = self.lr / (1 - beta1**steps), math.sqrt(1 - beta2**steps)
         _step(kernels.adam, param, state, beta1, 1 - beta1, beta2, 1 - beta2, lr, root, self.eps)

@@ -3,14 +3,16 @@
 import os
 import threading
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .tensor import Tensor, as_array
 
 
-def save(state, path):
+def save(state: Mapping[str, ArrayLike], path: str | Path) -> None:
     """Write Tensors or arrays under their names into one .npz file, wholly or not at all.
 
     Parameters
@@ -41,7 +43,7 @@ def save(state, path):
         raise
 
 
-def load(path):
+def load(path: str | Path) -> dict[str, Tensor]:
     """Read what `save` has written.
 
     Returns

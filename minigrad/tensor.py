@@ -20,44 +20,50 @@ those that have it as a parent: its gradient is complete when all of them have s
 import contextlib
 import heapq
 import itertools
-import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+if TYPE_CHECKING:  # for type checkers: the methods that `operators` will add, a + b and so on
+    from .operators import Operators
+else:
+    Operators = object
+
+Grads = Sequence[np.ndarray | None]  # one for each parent
+VJP = Callable[[np.ndarray], Grads]
 
 float32, float64, int64 = np.dtype("float32"), np.dtype("float64"), np.dtype("int64")
 
 _clock = itertools.count()  # numbers Tensors in the order of their creation
 
 
-class _GradMode(threading.local):
-    enabled = True
+_recording = ContextVar("recording", default=True)  # each thread has its own
 
 
-_grad_mode = _GradMode()
-
-
-def is_grad_enabled():
+def is_grad_enabled() -> bool:
     """Whether operations are being recorded in this thread."""
-    return _grad_mode.enabled
+    return _recording.get()
 
 
 @contextlib.contextmanager
-def no_grad():
+def no_grad() -> Iterator[None]:
     """Record nothing in this thread: ``with no_grad():`` or ``@no_grad()``.
 
     Inside, results have ``requires_grad=False`` and leaves may be changed in place. Beware:
     a VJP keeps the arrays it needs, not copies. Changing one between the operation and
     `backward` falsifies the gradient; PyTorch counts versions and raises an error there.
     """
-    previous = _grad_mode.enabled
-    _grad_mode.enabled = False
+    before = _recording.set(False)
     try:
         yield
     finally:
-        _grad_mode.enabled = previous
+        _recording.reset(before)
 
 
-def as_array(data, dtype=None):
+def as_array(data: ArrayLike, dtype: DTypeLike | None = None) -> np.ndarray:
     """The NumPy array of `data`, shared where there is one already.
 
     An array keeps its dtype; Python floats become float32 and integers int64.
@@ -83,12 +89,7 @@ def as_array(data, dtype=None):
     return array if dtype is None else array.astype(dtype, copy=False)
 
 
-def as_shape(shape):
-    """The shape meant by ``f(2, 3)`` or ``f((2, 3))``, both of which PyTorch allows."""
-    return shape[0] if len(shape) == 1 and not isinstance(shape[0], (int, np.integer)) else shape
-
-
-class Tensor:
+class Tensor(Operators):
     """A NumPy array that can take part in automatic differentiation.
 
     Parameters
@@ -120,19 +121,21 @@ class Tensor:
     __array_priority__ = 1000  # ``array * tensor`` asks Tensor.__rmul__ first
     __hash__ = object.__hash__  # by identity: `operators` makes == compare elements
 
-    def __init__(self, data, requires_grad=False):
+    def __init__(self, data: ArrayLike, requires_grad: bool = False):
         self.array = as_array(data)
-        self._grad, self.parents, self.vjp = None, (), None
+        self.parents: tuple[Tensor, ...] = ()
+        self.vjp: VJP | None = None
+        self._grad: Tensor | None = None
         self.created, self._requires_grad = next(_clock), False
         if requires_grad:
             self.requires_grad = True
 
     @property
-    def requires_grad(self):
+    def requires_grad(self) -> bool:
         return self._requires_grad
 
     @requires_grad.setter
-    def requires_grad(self, value):
+    def requires_grad(self, value: bool) -> None:
         if not self.is_leaf:
             raise RuntimeError("requires_grad can be set on leaves only; use detach() to get one")
         if value and self.dtype.kind != "f":
@@ -140,24 +143,23 @@ class Tensor:
         self._requires_grad = bool(value)
 
     @property
-    def grad(self):
+    def grad(self) -> "Tensor | None":
         return self._grad
 
     @grad.setter
-    def grad(self, value):
+    def grad(self, value: "Tensor | None") -> None:
         fits = isinstance(value, Tensor) and (value.shape, value.dtype) == (self.shape, self.dtype)
         if value is not None and not fits:
-            wanted = f"None or a Tensor of {self.dtype} and shape {self.shape}"
-            raise RuntimeError(f"grad must be {wanted}, got {value!r}")
+            raise RuntimeError(f"grad must be None or {self.dtype} {self.shape}, got {value!r}")
         self._grad = value
 
     @property
-    def data(self):
+    def data(self) -> "Tensor":
         """The same numbers outside the graph; assigning to it replaces the array."""
         return self.detach()
 
     @data.setter
-    def data(self, value):
+    def data(self, value: ArrayLike) -> None:
         array = as_array(value)
         if self._requires_grad and array.dtype.kind != "f":
             raise RuntimeError(f"a Tensor that requires grad cannot hold {array.dtype} data")
@@ -165,49 +167,23 @@ class Tensor:
             self._grad = None  # it does not fit any more
         self.array = array
 
-    def detach(self):
+    def detach(self) -> "Tensor":
         """A Tensor that shares this one's array and has no history."""
         return Tensor(self.array)
 
-    def numpy(self):
-        """The array itself (shared); an error if that would silently lose a gradient."""
-        if self._requires_grad:
-            raise RuntimeError("NumPy would lose the gradient: use tensor.detach().numpy()")
-        return self.array
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.array.shape
 
-    def __array__(self, dtype=None, copy=None):
-        return np.array(self.numpy(), dtype=dtype, copy=copy)
+    @property
+    def dtype(self) -> np.dtype:
+        return self.array.dtype
 
-    def item(self):
-        """The only element, as a Python number."""
-        if self.array.size != 1:
-            raise RuntimeError(f"a Tensor of shape {self.shape} is not one number, as item() needs")
-        return self.array.item()
+    @property
+    def is_leaf(self) -> bool:
+        return self.vjp is None
 
-    shape = property(lambda self: self.array.shape)
-    dtype = property(lambda self: self.array.dtype)
-    ndim = property(lambda self: self.array.ndim)
-    is_leaf = property(lambda self: self.vjp is None)
-
-    def size(self, dim=None):
-        """The shape, or the length of one dimension."""
-        return self.shape if dim is None else self.shape[dim]
-
-    def numel(self):
-        """The number of elements."""
-        return self.array.size
-
-    def tolist(self):
-        """The numbers as nested Python lists."""
-        return self.array.tolist()
-
-    def __reduce__(self):
-        """For copy and pickle: how to make the copy, which has a time of creation of its own."""
-        if not self.is_leaf:
-            raise RuntimeError("only leaves can be copied or pickled; use detach() first")
-        return type(self), (self.array, self._requires_grad), (None, {"_grad": self._grad})
-
-    def backward(self, gradient=None):
+    def backward(self, gradient: ArrayLike | None = None) -> None:
         """Add ∂L/∂leaf, L being this Tensor, to the `grad` of every leaf it depends on.
 
         Reverse-mode differentiation: start from the gradient of the output with respect
@@ -241,12 +217,12 @@ class Tensor:
         # Its gradient is complete: a consumer would be younger, and all nodes that are still
         # to come are older than the one taken. No two were created at the same time, so the
         # heap never compares Tensors.
-        queue = [] if self.is_leaf else [(-self.created, self)]
+        queue = [] if self.vjp is None else [(-self.created, self, self.vjp)]
         waiting = {self: gradient if queue else gradient.copy()}
         while queue:
-            node = heapq.heappop(queue)[1]
+            _, node, vjp = heapq.heappop(queue)
             given = waiting.pop(node)
-            grads, name = node.vjp(given), node.vjp.__qualname__
+            grads, name = vjp(given), vjp.__qualname__
             if not isinstance(grads, (tuple, list)) or len(grads) != len(node.parents):
                 raise RuntimeError(f"{name} must return a tuple of {len(node.parents)} gradients")
             taken = {id(given)}
@@ -263,7 +239,7 @@ class Tensor:
                     waiting[parent] = waiting[parent] + grad
                     continue
                 if parent.vjp is not None:
-                    heapq.heappush(queue, (-parent.created, parent))
+                    heapq.heappush(queue, (-parent.created, parent, parent.vjp))
                 elif grad.base is not None or id(grad) in taken:
                     grad = grad.copy()  # a leaf's gradient is its own: people write into it
                 taken.add(id(grad))
@@ -276,7 +252,7 @@ class Tensor:
                 leaf._grad.array += grad
 
 
-def record(array, parents, vjp):
+def record(array: np.ndarray | np.generic, parents: tuple[Tensor, ...], vjp: VJP) -> Tensor:
     """Make the Tensor of an operation's result and, if need be, remember how it was made.
 
     Parameters
@@ -293,6 +269,6 @@ def record(array, parents, vjp):
     """
     out = Tensor(array)
     # any() over a list: for so few parents it is faster than over a generator.
-    if _grad_mode.enabled and any([parent._requires_grad for parent in parents]):
+    if _recording.get() and any([parent._requires_grad for parent in parents]):
         out._requires_grad, out.parents, out.vjp = True, parents, vjp
     return out

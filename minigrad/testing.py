@@ -8,21 +8,28 @@ Whoever adds an operation tests its gradient with `gradcheck` on what these draw
         assert mg.gradcheck(square_root, x)
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from .tensor import Tensor, float64
 
+Shapes = st.SearchStrategy[tuple[int, ...]]
 
-def shapes(min_dims=0, max_dims=3, min_side=0, max_side=3):
+
+def shapes(min_dims: int = 0, max_dims: int = 3, min_side: int = 0, max_side: int = 3) -> Shapes:
     """Shapes of `min_dims` to `max_dims` dimensions; zero-length and size-1 ones included."""
     return hnp.array_shapes(
         min_dims=min_dims, max_dims=max_dims, min_side=min_side, max_side=max_side
     )
 
 
-def broadcasting_shapes(number, max_dims=3, min_side=0, max_side=3):
+def broadcasting_shapes(
+    number: int, max_dims: int = 3, min_side: int = 0, max_side: int = 3
+) -> st.SearchStrategy[tuple[tuple[int, ...], ...]]:
     """Tuples of `number` shapes that broadcast against one another."""
     drawn = hnp.mutually_broadcastable_shapes(
         num_shapes=number, max_dims=max_dims, min_side=min_side, max_side=max_side
@@ -30,7 +37,9 @@ def broadcasting_shapes(number, max_dims=3, min_side=0, max_side=3):
     return drawn.map(lambda result: result.input_shapes)
 
 
-def _lay_out(array, order, steps, read_only):
+def _lay_out(
+    array: np.ndarray, order: Sequence[int], steps: Sequence[int], read_only: bool
+) -> np.ndarray:
     """The same numbers in another memory layout.
 
     `order` is a permutation of the dimensions from the slowest to the fastest; a step of -1
@@ -38,14 +47,24 @@ def _lay_out(array, order, steps, read_only):
     """
     lengths = [array.shape[d] * abs(steps[d]) for d in order]
     memory = np.zeros(lengths, array.dtype).transpose(np.argsort(order))
-    view = memory[(..., *(slice(None, None, step) for step in steps))]
+    index: tuple[Any, ...] = (..., *(slice(None, None, step) for step in steps))
+    view: np.ndarray = memory[index]
     view[...] = array
     view.flags.writeable = not read_only
     return view
 
 
 @st.composite
-def arrays(draw, shape=None, dtype=float64, elements=None, min_value=-3, max_value=3, unique=False):
+def arrays(
+    draw: st.DrawFn,
+    /,
+    shape: Shapes | tuple[int, ...] | None = None,
+    dtype: Any = float64,
+    elements: st.SearchStrategy[Any] | None = None,
+    min_value: float = -3,
+    max_value: float = 3,
+    unique: bool = False,
+) -> np.ndarray:
     """NumPy arrays in any memory layout: transposed, with gaps, backwards, read-only.
 
     Parameters
@@ -73,7 +92,14 @@ def arrays(draw, shape=None, dtype=float64, elements=None, min_value=-3, max_val
 
 
 @st.composite
-def tensors(draw, shape=None, dtype=float64, requires_grad=True, **values):
+def tensors(
+    draw: st.DrawFn,
+    /,
+    shape: Shapes | tuple[int, ...] | None = None,
+    dtype: Any = float64,
+    requires_grad: bool = True,
+    **values: Any,
+) -> Tensor:
     """Tensors over `arrays`, whose parameters they take; float64, as `gradcheck` wants.
 
     The numbers are between -3 and 3 unless `min_value`, `max_value` or `elements` is given.
@@ -82,7 +108,14 @@ def tensors(draw, shape=None, dtype=float64, requires_grad=True, **values):
 
 
 @st.composite
-def broadcasting_tensors(draw, number=2, dtype=float64, requires_grad=True, **values):
+def broadcasting_tensors(
+    draw: st.DrawFn,
+    /,
+    number: int = 2,
+    dtype: Any = float64,
+    requires_grad: bool = True,
+    **values: Any,
+) -> tuple[Tensor, ...]:
     """Tuples of `number` Tensors whose shapes broadcast: ``gradcheck(f, *drawn)``."""
     drawn = draw(broadcasting_shapes(number))
     return tuple(draw(tensors(shape, dtype, requires_grad, **values)) for shape in drawn)

@@ -337,18 +337,3 @@ def test_train_mlp_with_the_variants(tmp_path, optimizer):
         tmp_path, "train_mlp.py", "--data", "digits", "--epochs", 10, "--optimizer", optimizer
     )
     assert accuracy(printed) > 92
-
-
-# The README
-
-
-def test_the_code_in_the_readme_runs_as_printed(capsys):
-    readme = (EXAMPLES.parent / "README.md").read_text()
-    code = "".join(re.findall(r"```python\n(.*?)```", readme, re.DOTALL))
-    names = {}
-    exec(compile(code, "<README>", "exec"), names)  # no file: hypothesis would read it
-    names["test_square"]()
-    printed = capsys.readouterr().out
-    assert re.search(r"^tensor\(0.9\d+\)$", printed, re.M)
-    (explained,) = re.findall(r"```\n(Forward\n.*?)```", readme, re.DOTALL)
-    assert explained in printed

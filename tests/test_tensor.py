@@ -266,7 +266,7 @@ def test_requires_grad_can_be_switched_on_leaves_only():
 @pytest.mark.parametrize("grad", [np.ones(1, "f4"), mg.ones(2), mg.ones(1).double(), "hello"])
 def test_grad_must_fit(grad):
     x = leaf(1.0)
-    with pytest.raises(RuntimeError, match=r"grad must be None or a Tensor of float32 .*\(1,\)"):
+    with pytest.raises(RuntimeError, match=r"grad must be None or float32 \(1,\)"):
         x.grad = grad
     x.grad = mg.ones(1)
     (2 * x).backward()
