@@ -5,31 +5,32 @@ import functools
 import numpy as np
 from numpy.typing import ArrayLike
 
+from .operators import operation_name
 from .tensor import VJP, Grads, Tensor
 
 # What the VJP of each operation does with the gradient G that arrives: one text for each input,
 # {0}, {1}, ... being the names of the inputs and {out} that of the result.
 RULES = {
     "add": ["G", "G"],
-    "mul": ["G {1}", "G {0}"],
-    "div": ["G / {1}", "-G {out} / {1}"],
-    "pow": ["G {1} {0}^({1} - 1)", "G {out} log {0}"],
+    "mul": ["G * {1}", "G * {0}"],
+    "div": ["G / {1}", "-G * {out} / {1}"],
+    "pow": ["G * {1} * {0} ** ({1} - 1)", "G * {out} * log({0})"],
     "neg": ["-G"],
-    "matmul": ["G {1}ᵀ", "{0}ᵀ G"],
-    "exp": ["G {out}"],
+    "matmul": ["G @ {1}ᵀ", "{0}ᵀ @ G"],
+    "exp": ["G * {out}"],
     "log": ["G / {0}"],
-    "tanh": ["G (1 - {out}²)"],
+    "tanh": ["G * (1 - {out}²)"],
     "to": ["G, in the other dtype"],
     "clone": ["G"],
     "reshape": ["G, in the shape of {0}"],
     "transpose": ["G, transposed back"],
     "reverse_dims": ["Gᵀ"],
-    "getitem": ["G where {0} was picked, else 0"],
+    "getitem": ["G where {0} was picked (the sum of several), else 0"],
     "sum": ["G for each element of {0}"],
-    "max": ["G where {0} is largest, else 0"],
-    "linear": ["G {1}", "Gᵀ {0}", "G, summed over the examples"],
+    "max": ["G where {0} is largest (shared if several are), else 0"],
+    "linear": ["G @ {1}", "Gᵀ @ {0}", "G, summed over the examples"],
     "relu": ["G where {out} > 0, else 0"],
-    "log_softmax": ["G - exp({out}) ΣG"],
+    "log_softmax": ["G - exp({out}) * ΣG"],
     "nll_loss": ["-G at the right class, divided as the mean is; else 0"],
 }
 
@@ -37,23 +38,23 @@ RULES = {
 BROADCASTING = {"add", "mul", "div", "pow"}
 
 
-def operation(node: Tensor) -> str:
-    """The name of the operation that made a Tensor; empty for a leaf."""
-    return "" if node.vjp is None else node.vjp.__qualname__.split(".")[0]
-
-
 def show(array: ArrayLike) -> str:
-    """Up to four numbers in full, of more the shape and the range."""
+    """Up to six numbers in full, of more the shape and the range."""
     array = np.asarray(array)
     if array.ndim == 0:
         return f"{array.item():.5g}"
-    if array.size <= 6:
+    if 0 < array.size <= 6:
         return np.array2string(
             array, separator=", ", formatter={"float_kind": lambda number: f"{number:.5g}"}
         ).replace("\n", "")
     finite = array[np.isfinite(array)]
-    span = f"{finite.min():.4g} to {finite.max():.4g}" if finite.size else "not finite"
-    return f"{array.shape}, {span}"
+    text = f"{array.shape}"
+    if finite.size:
+        low, high = f"{finite.min():.4g}", f"{finite.max():.4g}"
+        text += f", all {low}" if low == high else f", {low} to {high}"
+    if finite.size < array.size:
+        text += f", {array.size - finite.size} not finite"
+    return text
 
 
 def tape(loss: Tensor) -> list[Tensor]:
@@ -75,6 +76,21 @@ def tape(loss: Tensor) -> list[Tensor]:
                 found.add(parent)
                 waiting.append(parent)
     return sorted(found, key=lambda node: node.created)
+
+
+def describe(nodes: list[Tensor]) -> dict[Tensor, tuple[str, str]]:
+    """Of each Tensor its name, and how it was made: ``("v3", "mul(v1, v2)")``.
+
+    Of those that no operation made, leaves require grad, and constants do not.
+    """
+    names = {node: f"v{i}" for i, node in enumerate(nodes, 1)}
+    described = {}
+    for node in nodes:
+        made = "leaf" if node.requires_grad else "constant"
+        if node.parents:
+            made = f"{operation_name(node)}({', '.join(names[parent] for parent in node.parents)})"
+        described[node] = names[node], made
+    return described
 
 
 def sweep(
@@ -134,29 +150,29 @@ def explain(loss: Tensor) -> None:
     TypeError, RuntimeError
         As in `tape`.
     """
-    nodes = tape(loss)
-    names = {node: f"v{i}" for i, node in enumerate(nodes, 1)}
+    described = describe(tape(loss))
+    names = {node: name for node, (name, _) in described.items()}
     print("Forward")
-    for node in nodes:
-        if node.is_leaf:
-            how = "leaf, requires grad" if node.requires_grad else "constant"
-        else:
-            how = f"{operation(node)}({', '.join(names[parent] for parent in node.parents)})"
-        print(f"  {names[node]} = {how} = {show(node.array)}")
+    for node, (name, made) in described.items():
+        print(f"  {name} = {made} = {show(node.array)}")
 
     print(f"\nBackward, with L = {names[loss]}")
     events, final = sweep(loss)
     totals: dict[Tensor, np.ndarray] = {}  # as far as the sweep has come
     print(f"  ∂L/∂{names[loss]} = {show(final[loss])}")
     for node, arriving, grads in events:
+        name, made = described[node]
         inputs = [names[parent] for parent in node.parents]
-        print(f"  at {names[node]} = {operation(node)}({', '.join(inputs)}), G = {show(arriving)}")
-        rules = RULES.get(operation(node), [])
+        print(f"  at {name} = {made}, G = {show(arriving)}")
+        # An operation of somebody else may have the name of one of ours.
+        ours = getattr(node.vjp, "__module__", "") in ("minigrad.ops", "minigrad.functional")
         for i, (parent, grad) in enumerate(zip(node.parents, grads)):
             if grad is None or not parent.requires_grad:
                 continue
-            rule = rules[i].format(*inputs, out=names[node]) if i < len(rules) else "its own rule"
-            if operation(node) in BROADCASTING and parent.shape != node.shape:
+            rule = "its own rule"
+            if ours:
+                rule = RULES[operation_name(node)][i].format(*inputs, out=name)
+            if ours and operation_name(node) in BROADCASTING and parent.shape != node.shape:
                 rule += ", summed over what broadcasting repeated"
             met = parent in totals
             totals[parent] = totals[parent] + grad if met else grad
@@ -164,6 +180,6 @@ def explain(loss: Tensor) -> None:
             print(line + (f"; added up: {show(totals[parent])}" if met else ""))
 
     print("\nGradients of the leaves")
-    for node in nodes:
+    for node, name in names.items():
         if node.is_leaf and node in final:
-            print(f"  ∂L/∂{names[node]} = {show(final[node])}")
+            print(f"  ∂L/∂{name} = {show(final[node])}")

@@ -1,12 +1,14 @@
 """The pictures that the examples share."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
-from .explain import operation, show, sweep, tape
+from .explain import describe, show, sweep, tape
 from .tensor import Tensor
 
 # Two colours that stay apart in print and for colour-blind readers (Okabe and Ito).
@@ -21,9 +23,10 @@ def training_curves(
     Parameters
     ----------
     history : mapping
-        Lists of equal length, one number per epoch: ``train_loss``, ``valid_loss`` (nats)
-        and ``train_accuracy``, ``valid_accuracy`` (0 to 1). Those of training are means
-        over the steps of the epoch, those of validation are taken at its end.
+        Lists of equal length, one number per epoch: ``train_loss``, ``valid_loss`` (in nats,
+        the unit of natural logarithms) and ``train_accuracy``, ``valid_accuracy`` (0 to 1).
+        Those of training are means over the steps of the epoch, those of validation are taken
+        at its end.
     path : path
         Where to write; the ending decides the format.
     title : str
@@ -55,7 +58,8 @@ def graph(loss: Tensor, path: str | Path | None = None) -> Figure:
     Blue boxes require grad and are leaves, white ones come from operations, grey ones are
     constants. An arrow leads from each input of an operation to its result. In a box stand
     the number that `minigrad.explain` uses too, how the Tensor was made, its value, and the
-    gradient of `loss` with respect to it.
+    gradient of `loss` with respect to it. Of more than a hundred Tensors no picture is easy to
+    read, and `minigrad.explain` says more.
 
     Parameters
     ----------
@@ -74,12 +78,10 @@ def graph(loss: Tensor, path: str | Path | None = None) -> Figure:
     """
     nodes, (_, grads) = tape(loss), sweep(loss)
     texts: dict[Any, str] = {}
-    for i, node in enumerate(nodes, 1):
-        made = operation(node) or ("leaf" if node.requires_grad else "constant")
-        texts[node] = f"v{i}: {made}\n{show(node.array)}"
-        if node in grads:
-            texts[node] += f"\ngrad {show(grads[node])}"
-        texts[node] = texts[node].replace("), ", ")\n")  # a shape, and the range below it
+    for node, (name, made) in describe(nodes).items():
+        values = [show(node.array)] + (["grad " + show(grads[node])] if node in grads else [])
+        # of large arrays, the range below the shape
+        texts[node] = "\n".join([f"{name} = {made}", *values]).replace("), ", ")\n")
     lines = {node: text.split("\n") for node, text in texts.items()}
     column = 0.5 + 0.065 * max(len(line) for text in lines.values() for line in text)  # inches
     height = 0.6 + 0.14 * max(map(len, lines.values()))  # of a row, in inches
@@ -93,17 +95,17 @@ def graph(loss: Tensor, path: str | Path | None = None) -> Figure:
     rows: list[list[Any]] = [[] for _ in range(max(depth.values()) + 1)]
     for node in nodes:
         rows[depth[node]].append(node)
-    leads_to: dict[Any, set[Any]] = {node: set() for node in nodes}
+    leads_to: dict[Any, dict[Any, None]] = {node: {} for node in nodes}  # an ordered set each
     for node in nodes:
         for parent in node.parents:
             below: Any = node
             for row in range(depth[node] + 1, depth[parent]):
                 if (parent, row) not in leads_to:
                     rows[row].append((parent, row))
-                    leads_to[parent, row] = set()
-                leads_to[parent, row].add(below)
+                    leads_to[parent, row] = {}
+                leads_to[parent, row][below] = None
                 below = parent, row
-            leads_to[parent].add(below)
+            leads_to[parent][below] = None
 
     # Each row is put in the order of what its places lead to, so that few arrows cross.
     x: dict[Any, float] = {}
@@ -125,22 +127,27 @@ def graph(loss: Tensor, path: str | Path | None = None) -> Figure:
     axes.set_ylim(middle - tall / 2, middle + tall / 2)
     axes.axis("off")
 
-    def connect(start: tuple[float, float], end: tuple[float, float], style: str) -> None:
-        arrow: dict[str, Any] = {"arrowstyle": style, "color": BLUE, "linewidth": 1.5}
-        axes.annotate("", end, start, arrowprops=arrow | {"shrinkA": 0, "shrinkB": 0})
-
-    half = {place: 0.05 + 0.07 * len(lines.get(place, "1234")) for place in leads_to}  # of a box
+    # Half the height of each box; between a box and the edge of its row, lines go straight down.
+    half = {node: 0.05 + 0.07 * len(lines[node]) for node in nodes}
+    edge: dict[Any, float] = {}
+    for places in rows:
+        edge |= dict.fromkeys(places, max(half.get(place, 0) for place in places))
+    segments: list[tuple[Any, Any]] = []
     for place, all_below in leads_to.items():
-        top, bottom = ((x[place], y[place] + sign * half[place]) for sign in (1, -1))
+        start, bottom = ((x[place], y[place] + sign * edge[place]) for sign in (1, -1))
         if place in texts:
+            start = x[place], y[place] - half[place]
             colour = "white" if place.parents else "#CFE6F5" if place.requires_grad else "#E6E6E6"
             box = {"boxstyle": "round", "facecolor": colour, "edgecolor": "black"}
             axes.text(x[place], y[place], texts[place], ha="center", va="center", size=8, bbox=box)
-        else:
-            connect(top, bottom, "-")
         for below in all_below:
-            end = x[below], y[below] + half[below]
-            connect(bottom, end, "-|>" if below in texts else "-")
+            points = [start, bottom, (x[below], y[below] + edge[below])]
+            if below in texts:
+                points = list(dict.fromkeys([*points, (x[below], y[below] + half[below])]))
+                head = {"arrowstyle": "-|>", "color": BLUE, "shrinkA": 0, "shrinkB": 0}
+                axes.annotate("", points[-1], points[-2], arrowprops=head)
+            segments += itertools.pairwise(points)
+    axes.add_collection(LineCollection(segments, colors=BLUE, linewidths=1.5))
     if path is not None:
         figure.savefig(path)
     return figure

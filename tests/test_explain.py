@@ -1,5 +1,6 @@
 """What `explain` prints and `plot.graph` draws, and that both leave the graph as it was."""
 
+import functools
 import inspect
 
 import numpy as np
@@ -10,11 +11,12 @@ import minigrad as mg
 from minigrad import functional, nn, ops, plot
 from minigrad import functional as F
 from minigrad.explain import RULES
+from minigrad.operators import operation_name
 
 WORKED = """\
 Forward
-  v1 = leaf, requires grad = 2
-  v2 = leaf, requires grad = 3
+  v1 = leaf = 2
+  v2 = leaf = 3
   v3 = mul(v1, v2) = 6
   v4 = add(v3, v1) = 8
 
@@ -24,8 +26,8 @@ Backward, with L = v4
     to v3: G = 1
     to v1: G = 1
   at v3 = mul(v1, v2), G = 1
-    to v1: G v2 = 3; added up: 4
-    to v2: G v1 = 2
+    to v1: G * v2 = 3; added up: 4
+    to v2: G * v1 = 2
 
 Gradients of the leaves
   ∂L/∂v1 = 4
@@ -55,6 +57,25 @@ def own_operation():
     return mg.record(x.array.sum(), (x,), lambda grad: (grad * np.ones(7, "f4"),))
 
 
+def relu(x):  # somebody else's, leaky
+    slope = np.where(x.array > 0, 1, np.float32(0.1))
+    return mg.record(x.array * slope, (x,), lambda grad: (grad * slope,))
+
+
+def one_for_many():
+    factor = mg.tensor(0.5)
+    terms = [mg.randn(3, 3, requires_grad=True) * factor for _ in range(8)]
+    while len(terms) > 1:
+        terms = [a + b for a, b in zip(terms[::2], terms[1::2])]
+    return terms[0]
+
+
+def with_nan():
+    x = mg.ones(3, 4, requires_grad=True)
+    x.array[1, 1:3] = np.nan, np.inf
+    return (x * 2).sum()
+
+
 def whole_step():
     model = nn.MLP(784, 10, [20, 10])
     return F.nll_loss(model(mg.randn(5, 28, 28)), np.arange(5))
@@ -62,9 +83,20 @@ def whole_step():
 
 GRAPHS = {
     "broadcast": (broadcast, "to v2: G, summed over what broadcasting repeated = [2, 2, 2]"),
-    "reused": (reused, "to v1: G v1 = 20; added up: 45"),
-    "its own rule": (own_operation, "to v1: its own rule = (7,), 1 to 1"),
-    "the MLP": (whole_step, "Gᵀ v11 = (10, 10), "),
+    "reused": (reused, "to v1: G * v1 = 20; added up: 45"),
+    "its own rule": (own_operation, "to v1: its own rule = (7,), all 1"),
+    "its own rule, but our name": (
+        lambda: relu(mg.tensor([-1.0, 2.0], requires_grad=True)),
+        "to v1: its own rule = [0.1, 1]",
+    ),
+    "one for many": (one_for_many, "to v2: G * v1 = (3, 3), all 0.5"),
+    "NaN": (with_nan, "v1 = leaf = (3, 4), all 1, 2 not finite"),
+    "nothing": (lambda: mg.ones(0, 3, requires_grad=True).sum(), "v1 = leaf = (0, 3)\n"),
+    "picked twice": (
+        lambda: mg.ones(3, requires_grad=True)[[0, 0, 2]],
+        "to v1: G where v1 was picked (the sum of several), else 0 = [2, 0, 1]",
+    ),
+    "the MLP": (whole_step, "Gᵀ @ v11 = (10, 10), "),
     "no scalar": (lambda: mg.ones(2, requires_grad=True) * 3, "∂L/∂v1 = [3, 3]"),
     "a leaf": (lambda: mg.ones((), requires_grad=True), "∂L/∂v1 = 1"),
 }
@@ -80,7 +112,7 @@ def test_graphs_of_every_kind(name, capsys, tmp_path):
     assert_drawn(tmp_path / "graph.png")
     boxes = [text for text in figure.axes[0].texts if text.get_text()]
     shown = " ".join(text.get_text() for text in boxes)
-    assert all(f"v{i}: " in shown for i in range(1, len(boxes) + 1))
+    assert all(f"v{i} = " in shown for i in range(1, len(boxes) + 1))
     assert_nothing_overlaps(figure)
 
 
@@ -92,9 +124,10 @@ def assert_nothing_overlaps(figure):
         assert figure.bbox.containsx(box.x0) and figure.bbox.containsx(box.x1)
         assert not any(box.overlaps(other) for other in boxes[:i])
     along = np.linspace(0, 1, 100)[:, None]
-    for arrow in (text for text in axes.texts if not text.get_text()):
-        ends = axes.transData.transform([arrow.xyann, arrow.xy])
-        points = (1 - along) * ends[0] + along * ends[1]
+    segments = [segment for lines in axes.collections for segment in lines.get_segments()]
+    arrows = [(text.xyann, text.xy) for text in axes.texts if not text.get_text()]
+    for start, end in map(axes.transData.transform, [*segments, *arrows]):
+        points = (1 - along) * start + along * end
         assert not any(box.padded(-2).contains(*point) for box in boxes for point in points)
 
 
@@ -109,6 +142,21 @@ def test_explain_changes_nothing(capsys):
     with pytest.raises(RuntimeError, match="must return a tuple"):
         mg.explain(failing)
     assert x.grad is grad and failing.vjp.__name__ == "<lambda>"
+
+
+def test_operations_are_named_after_the_function_of_their_vjp():
+    def outer():
+        def double(x):
+            return mg.record(x.array * 2, (x,), lambda grad: (grad * 2,))
+
+        return double(mg.ones(1, requires_grad=True))
+
+    x = mg.ones(1, requires_grad=True)
+    partial = mg.record(x.array * 2, (x,), functools.partial(lambda by, grad: (grad * by,), 2))
+    assert operation_name(outer()) == "double" and operation_name(x) == ""
+    assert operation_name(partial) == "custom" and repr(partial) == "tensor([2.], grad_fn=<custom>)"
+    partial.backward()
+    assert x.grad.item() == 2
 
 
 def test_explain_needs_a_graph():
