@@ -121,7 +121,9 @@ def take_turns(workers, names, rounds, *question):
 def ratio(slower, faster):
     """The median over the rounds of slower / faster, and its quartiles."""
     ratios = [a / b for a, b in zip(slower, faster)]
-    low, _, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
+    low, _, high = (
+        statistics.quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else ratios * 3
+    )
     return statistics.median(ratios), low, high
 
 
