@@ -58,5 +58,8 @@ def randn_like(x: Tensor) -> Tensor:
 
 
 def manual_seed(seed: int) -> None:
-    """Start the one random generator of minigrad anew from `seed`."""
+    """Start the one random generator of minigrad anew from `seed`.
+
+    In place, since other files hold the generator itself.
+    """
     generator.bit_generator.state = np.random.default_rng(seed).bit_generator.state

@@ -1,4 +1,4 @@
-"""The operations of an MLP: check the arguments, call the kernel, record its VJP.
+"""The operations of a network: check the arguments, call the kernel, record its VJP.
 
 The mathematics stands in `kernels`, above each pair of kernels.
 """
@@ -50,19 +50,24 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
     Examples
     --------
-    >>> x, weight = Tensor([[1.0, 2.0]]), Tensor([[3.0, 4.0]], requires_grad=True)
-    >>> out = linear(x, weight)
-    >>> out.backward([[10.0]])
-    >>> out.item(), weight.grad  # Gᵀ x
-    (11.0, tensor([[10., 20.]]))
+    >>> x = Tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
+    >>> weight, bias = Tensor([[5.0, 6.0]], requires_grad=True), Tensor([7.0], requires_grad=True)
+    >>> out = linear(x, weight, bias)
+    >>> out.array
+    array([[24.],
+           [46.]], dtype=float32)
+    >>> out.backward([[1.0], [10.0]])
+    >>> x.grad, weight.grad, bias.grad  # G @ weight, Gᵀ @ x, and ΣG
+    (tensor([[ 5.,  6.],
+            [50., 60.]]), tensor([[31., 42.]]), tensor([11.]))
     """
     arguments = {"input": input, "weight": weight} | ({} if bias is None else {"bias": bias})
     _check_floating("linear", **arguments)
-    fits = weight.ndim == 2 and input.shape[-1:] == weight.shape[1:]
+    fits = weight.array.ndim == 2 and input.shape[-1:] == weight.shape[1:]
     if not fits or bias is not None and bias.shape != weight.shape[:1]:
         got = ", ".join(f"{name} {x.shape}" for name, x in arguments.items())
         raise RuntimeError(f"linear: wanted input (..., D), weight (H, D), bias (H,), got {got}")
-    x, w, lead = input.array, weight.array, input.shape[:-1]
+    x, w, lead = input.array, weight.array, input.shape[:-1]  # lead: all dimensions but D
     x = x.reshape(math.prod(lead), w.shape[1])
     out = np.empty((len(x), len(w)), x.dtype)
     kernels.linear_forward(x, w, None if bias is None else _dense(bias.array), out)
@@ -72,22 +77,20 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         grad_x = grad_w = grad_b = None
         if input.requires_grad:
             grad_x = np.empty(input.shape, x.dtype)
-            kernels.linear_backward_input(grad, w, grad_x.reshape(x.shape))
+            kernels.linear_backward_input(grad, w, grad_x.reshape(x.shape))  # through a view
         if weight.requires_grad:
             grad_w = np.empty_like(w)
             kernels.linear_backward_weight(grad, x, grad_w)
         if bias is not None and bias.requires_grad:
             grad_b = np.empty(len(w), np.float64)
             kernels.linear_backward_bias(grad, grad_b)
-        return (grad_x, grad_w, grad_b)[: len(arguments)]
+        return (grad_x, grad_w, grad_b)[: len(arguments)]  # two, without a bias
 
     return record(out.reshape(*lead, len(w)), tuple(arguments.values()), vjp)
 
 
 def relu(input: Tensor) -> Tensor:
     """max(input, 0), elementwise, of a float32 or float64 Tensor of any shape.
-
-    At 0 the derivative is taken as 0, as in PyTorch.
 
     >>> x = Tensor([-1.0, 0.0, 2.0], requires_grad=True)
     >>> relu(x).backward([5.0, 6.0, 7.0])
@@ -129,23 +132,23 @@ def log_softmax(input: Tensor, dim: int = -1) -> Tensor:
     --------
     >>> x = Tensor([0.0, 0.0], requires_grad=True)  # both classes have probability 1/2
     >>> log_softmax(x).backward([1.0, 0.0])
-    >>> x.grad  # G - exp(out) ΣG
+    >>> x.grad  # G - exp(out) * ΣG
     tensor([ 0.5000, -0.5000])
     """
     _check_floating("log_softmax", input=input)
-    dim = normalize_axis_index(dim, input.ndim, "dim")
-    if dim != input.ndim - 1:  # the kernel works along rows
+    shape, dim = input.shape, normalize_axis_index(dim, input.array.ndim, "dim")
+    if dim != len(shape) - 1:  # the kernel works along rows
         return transpose(log_softmax(transpose(input, dim, -1), -1), dim, -1)
-    x = _dense(input.array).reshape(math.prod(input.shape[:-1]), input.shape[-1])
+    x = _dense(input.array).reshape(math.prod(shape[:-1]), shape[-1])
     out = np.empty_like(x)
     kernels.log_softmax_forward(x, out)
 
     def vjp(grad: np.ndarray) -> Grads:
         grad_x = np.empty_like(out)
         kernels.log_softmax_backward(_dense(grad).reshape(out.shape), np.exp(out), grad_x)
-        return (grad_x.reshape(input.shape),)
+        return (grad_x.reshape(shape),)
 
-    return record(out.reshape(input.shape), (input,), vjp)
+    return record(out.reshape(shape), (input,), vjp)
 
 
 def nll_loss(log_probs: Tensor, targets: ArrayLike, reduction: str = "mean") -> Tensor:
@@ -158,6 +161,7 @@ def nll_loss(log_probs: Tensor, targets: ArrayLike, reduction: str = "mean") -> 
     targets : Tensor or array of integers, shape (N,)
         The index of the right class of each example, 0 to C-1.
     reduction : {"mean", "sum", "none"}
+        What becomes of the N losses. Of their mean, each receives G/N.
 
     Returns
     -------
@@ -175,8 +179,8 @@ def nll_loss(log_probs: Tensor, targets: ArrayLike, reduction: str = "mean") -> 
     >>> log_probs = Tensor([[-1.0, -2.0], [-3.0, -4.0]], requires_grad=True)
     >>> loss = nll_loss(log_probs, [1, 0])
     >>> loss.backward()
-    >>> loss.item(), log_probs.grad  # the mean of 2 and 3
-    (2.5, tensor([[ 0.0000, -0.5000],
+    >>> loss.array, log_probs.grad  # the mean of 2 and 3
+    (array(2.5, dtype=float32), tensor([[ 0.0000, -0.5000],
             [-0.5000,  0.0000]]))
     """
     _check_floating("nll_loss", log_probs=log_probs)
@@ -194,9 +198,7 @@ def nll_loss(log_probs: Tensor, targets: ArrayLike, reduction: str = "mean") -> 
     losses = np.empty(len(targets), x.dtype)
     bad = kernels.nll_loss_forward(x, targets, losses)
     if bad >= 0:
-        raise IndexError(
-            f"nll_loss: targets[{bad}] is {targets[bad]}, wanted 0 to {x.shape[1] - 1}"
-        )
+        raise IndexError(f"nll_loss: targets[{bad}] is {targets[bad]}, wanted 0..{x.shape[1] - 1}")
 
     def vjp(grad: np.ndarray) -> Grads:
         grad_losses, grad_log_probs = np.empty_like(losses), np.empty(x.shape, x.dtype)

@@ -7,8 +7,9 @@ import numpy as np
 
 from .tensor import Tensor
 
-# The error of a central difference is about h² (the next Taylor term) plus ε/h (round-off
-# in f); their sum is smallest near h = ε^(1/3), which is 6e-6 in double precision.
+# A central difference, (f(x + h) - f(x - h)) / 2h, errs by about h² (the next Taylor term) plus
+# ε/h (round-off in f, ε being the spacing of doubles at 1); the sum is smallest near
+# h = ε^(1/3), which is 6e-6.
 STEP = np.finfo(np.float64).eps ** (1 / 3)
 
 
@@ -79,7 +80,9 @@ def gradcheck(
     weights.flags.writeable = False  # a VJP must not write into what it is given
     out.backward(weights)
     grads = {i: tensors[i].grad.numpy().copy() for i in checked if tensors[i].grad is not None}
-    for _ in range(2):  # in the second pass a VJP's own array may change, which the third shows
+    # The second pass adds into what the first has left at a leaf; if that is an array that a VJP
+    # keeps, the third shows it.
+    for _ in range(2):
         out.backward(weights)
     for i, grad in grads.items():
         if not np.allclose(tensors[i].grad.numpy(), 3 * grad, rtol=1e-12, atol=0, equal_nan=True):

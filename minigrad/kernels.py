@@ -1,40 +1,46 @@
-"""The numerical work: arrays in, arrays out, compiled by Numba, on top of NumPy's BLAS and exp.
+"""The numerical work of the operations of a network, on plain arrays: kernels.
 
-Every kernel writes into an array that its caller owns. A forward kernel and its backward
-kernel stand side by side, under one formula. Shapes are given in these letters: N examples,
-D inputs, H hidden units, C classes. The arrays of one call share one dtype, float32 or
-float64, and are C-contiguous unless noted.
+Numba compiles their loops; the rest is NumPy's exp and its matrix product @, for which NumPy
+calls a library named BLAS. Every kernel writes into an array that its caller owns. A forward
+kernel and its backward kernel stand side by side, under one formula. Shapes are given in
+these letters: N examples, D inputs and H outputs of a layer, C classes. The arrays of one
+call share one dtype, float32 or float64, and are C-contiguous unless noted.
 
 Nothing is compiled at import: Numba compiles a kernel at its first call and keeps the
 result on disk for the next process. With ``NUMBA_DISABLE_JIT=1`` in the environment the
 same lines run as plain Python, so that a debugger can step through them.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
 from numpy import ndarray as Array
 
+Function = TypeVar("Function", bound=Callable[..., Any])
 
-def kernel(function: Any) -> Any:
-    """Compile `function` at its first call, without the GIL, and cache it on disk.
 
-    The error model decides on x / 0: infinite, as in NumPy, rather than an exception, whose
-    check in every turn of a loop would keep it from being vectorised.
+def kernel(function: Function) -> Function:
+    """Compile `function` at its first call, and cache it on disk.
+
+    ``nogil``: other threads of Python run meanwhile. The error model decides on x / 0:
+    infinite, as in NumPy, rather than an exception, whose check in every turn of a loop would
+    keep the processor from taking several turns at once.
     """
     try:
-        return numba.njit(nogil=True, cache=True, error_model="numpy")(function)
+        return cast(Function, numba.njit(nogil=True, cache=True, error_model="numpy")(function))
     except RuntimeError:  # nowhere to write a cache: a read-only install and no home
-        return numba.njit(nogil=True, error_model="numpy")(function)
+        return cast(Function, numba.njit(nogil=True, error_model="numpy")(function))
 
 
-# Linear layer
+# Linear layer: H weighted sums of D inputs, to each of which a number of its own, its bias, is
+# added. W[h, d] is the weight of input d in sum h.
 #
-#   forward    out = x Wᵀ + b            out[n, h] = Σ_d x[n, d] W[h, d] + b[h]
+#   forward    out = x @ Wᵀ + b          out[n, h] = Σ_d x[n, d] W[h, d] + b[h]
 #   backward   with G = ∂L/∂out, by the chain rule through each out[n, h]:
-#              ∂L/∂x[n, d] = Σ_h G[n, h] W[h, d]      that is   G W
-#              ∂L/∂W[h, d] = Σ_n G[n, h] x[n, d]      that is   Gᵀ x
+#              ∂L/∂x[n, d] = Σ_h G[n, h] W[h, d]      that is   G @ W
+#              ∂L/∂W[h, d] = Σ_n G[n, h] x[n, d]      that is   Gᵀ @ x
 #              ∂L/∂b[h]    = Σ_n G[n, h]
 #
 #   x (N, D)   W (H, D)   b (H,) or None   out, G (N, H)   ∂L/∂b (H,) always of float64:
@@ -77,10 +83,11 @@ def linear_backward_bias(grad: Array, grad_bias: Array) -> None:
             grad_bias[h] += grad[n, h]
 
 
-# ReLU
+# ReLU (rectified linear unit), what makes a network of linear layers more than one of them
 #
 #   forward    out = max(x, 0)           NaN stays NaN, as in PyTorch
-#   backward   ∂L/∂x = G where out > 0, else 0
+#   backward   the slope is 1 where x > 0, and so out > 0, and 0 where x < 0:
+#              ∂L/∂x = G where out > 0 (or NaN), else 0
 #              At x = 0 there is a kink; PyTorch and we take the derivative 0 there.
 #
 #   x, out, G (size,): elementwise, so any shape may be passed as one line
@@ -98,13 +105,15 @@ def relu_backward(grad: Array, out: Array, grad_x: Array) -> None:
         grad_x[i] = 0 if out[i] <= 0 else grad[i]
 
 
-# Log-softmax, row by row
+# Log-softmax, row by row. Softmax makes probabilities of C numbers: exp(x[c]) / S with
+# S = Σ_j exp(x[j]); all are positive, and their sum is 1. This is its logarithm.
 #
-#   forward    out[c] = log(exp(x[c]) / Σ_k exp(x[k])) = x[c] - m - log Σ_k exp(x[k] - m)
-#              for any m. The largest x is taken: no exponent is then above 0, nothing
-#              overflows, and the sum is at least 1, so its logarithm is safe.
-#   backward   out[c] = x[c] - log S with S = Σ_j exp(x[j]), and ∂(log S)/∂x[k] = exp(x[k]) / S,
-#              which is exp(out[k]), the softmax. With [c = k] for 1 if c = k, else 0,
+#   forward    out[c] = log(exp(x[c]) / S) = x[c] - m - log Σ_j exp(x[j] - m)
+#              for any m, as exp(-m) cancels in the fraction. The largest x is taken: no
+#              exponent is then above 0, nothing overflows, and the sum is at least 1, so its
+#              logarithm is safe.
+#   backward   out[c] = x[c] - log S, and ∂(log S)/∂x[k] = exp(x[k]) / S, which is exp(out[k]),
+#              the softmax. With [c = k] for 1 if c = k, else 0,
 #              ∂out[c]/∂x[k] = [c = k] - exp(out[k])
 #              ∂L/∂x[k] = Σ_c G[c] ∂out[c]/∂x[k] = G[k] - exp(out[k]) Σ_c G[c]
 #
@@ -147,7 +156,8 @@ def log_softmax_backward(grad: Array, softmax: Array, grad_x: Array) -> None:
             grad_x[n, c] = grad[n, c] - softmax[n, c] * total
 
 
-# Negative log-likelihood, one loss per example
+# Negative log-likelihood, one loss per example: 0 if the right class had probability 1, and the
+# larger the less probable it was
 #
 #   forward    losses[n] = -log_probs[n, targets[n]]
 #   backward   ∂L/∂log_probs[n, c] = -G[n] where c = targets[n], else 0
@@ -172,7 +182,8 @@ def nll_loss_backward(grad: Array, targets: Array, grad_log_probs: Array) -> Non
         grad_log_probs[n, targets[n]] = -grad[n]
 
 
-# Gradient descent and its variants; here G is the gradient of the parameter itself
+# Gradient descent and its variants (to be read with `optim`, which says what they are for).
+# Here G is the gradient of the parameter itself, and lr, the learning rate, the size of a step.
 #
 #   gradient descent   param ← param - lr G
 #   momentum           v ← β v + scale G             param ← param + rate v
@@ -182,8 +193,9 @@ def nll_loss_backward(grad: Array, targets: Array, grad_log_probs: Array) -> Non
 #   Adam               m ← keep1 m + part1 G         keep1 is β₁, part1 is 1 - β₁
 #                      s ← keep2 s + part2 G²        keep2 is β₂, part2 is 1 - β₂
 #                      param ← param - rate m / (√s / root + eps)
-#                      m and s start from 0: after t steps the weights of their sums are only
-#                      1 - β₁ᵗ and 1 - β₂ᵗ, not 1. Hence rate is lr / (1 - β₁ᵗ), root √(1 - β₂ᵗ).
+#                      From m = 0, t steps lead to m = (1 - β₁) Σ_i β₁^(t-i) G_i, a mean whose
+#                      weights add up to 1 - β₁ᵗ only (a geometric series), not 1; likewise s.
+#                      Hence rate is lr / (1 - β₁ᵗ), root √(1 - β₂ᵗ).
 #
 #   param, G and the states of one shape, any strides   all numbers of their dtype
 

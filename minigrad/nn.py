@@ -14,6 +14,8 @@ from .tensor import Tensor, as_array, float32
 class Parameter(Tensor):
     """A Tensor that `Module.parameters` finds; it requires grad unless told otherwise."""
 
+    __slots__ = ()
+
     def __init__(self, data: ArrayLike, requires_grad: bool = True):
         super().__init__(data, requires_grad)
 
@@ -35,7 +37,7 @@ class Module:
         return self.forward(*inputs)
 
     def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
-        """Yield ``(name, parameter)``, with dotted names such as ``main.0.weight``.
+        """Yield ``(name, parameter)``, with dotted names: of an `MLP`, ``main.0.weight`` first.
 
         A Parameter that is used in two places comes once, under its first name.
         """
@@ -75,13 +77,12 @@ class Module:
         if not isinstance(state, Mapping):
             raise TypeError(f"state must map names to Tensors, got {type(state).__name__}")
         parameters = dict(self.named_parameters())
-        new = {name: as_array(value).copy() for name, value in state.items()}
-        shapes = [{name: x.shape for name, x in part.items()} for part in (new, parameters)]
-        problems = ""
-        for name in parameters | new:
-            got, wanted = (part.get(name, "nothing") for part in shapes)
-            if got != wanted:
-                problems += f"\n  {name}: got {got}, wanted {wanted}"
+        new = {name: as_array(state[name]).copy() for name in parameters if name in state}
+        problems = "".join(f"\n  unexpected: {name}" for name in state if name not in parameters)
+        for name, parameter in parameters.items():
+            got = new[name].shape if name in new else "nothing"
+            if got != parameter.shape:
+                problems += f"\n  {name}: got {got}, wanted {parameter.shape}"
         if problems:
             raise RuntimeError(f"state does not fit {type(self).__name__}:{problems}")
         for name, array in new.items():
@@ -112,9 +113,10 @@ class Linear(Module):
     weight : Parameter, float32, shape (H, D)
     bias : Parameter, float32, shape (H,), or None
         Both are drawn uniformly between -1/√D and 1/√D, as PyTorch does. A uniform number
-        between -u and u has variance u²/3, here 1/(3D), so Σ_d x[d] W[h, d] has a third of
-        the mean square of x: outputs neither grow nor shrink with D. The weight lies column
-        by column in memory, so that ``weight.view(-1)`` is a copy.
+        between -u and u has variance u²/3, here 1/(3D). Variances of independent numbers add
+        up: over the draws, Σ_d x[d] W[h, d] has the variance Σ_d x[d]² / (3D), a third of the
+        mean square of x. So outputs neither grow nor shrink with D. The weight lies column by
+        column in memory, so that ``weight.view(-1)`` is a copy.
     """
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True):
@@ -171,10 +173,10 @@ class Sequential(Module):
 
 
 class MLP(Module):
-    """A multi-layer perceptron that ends in log-softmax.
+    """A multi-layer perceptron: linear layers with ReLU between them, and log-softmax at the end.
 
-    Linear and ReLU for each hidden layer, then Linear. Without a hidden layer this is
-    softmax regression, softmax(Wx + b).
+    Its outputs are the logarithms of the probabilities of the classes. Layers but the last
+    are called hidden. Without one, this is softmax regression, softmax(Wx + b).
 
     Parameters
     ----------

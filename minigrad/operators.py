@@ -1,11 +1,11 @@
 """The methods of Tensors: ``a + b``, ``a < b``, ``a += b``, ``a[i]``, ``a.sum()``, ``print(a)``.
 
 The operations come from `ops` and `functional`; what is added here has no derivative of its
-own. `Operators`, at the end, lists all that a Tensor can do.
+own. `Operators`, at the end, lists them all.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -14,6 +14,12 @@ from . import functional, ops
 from .tensor import Tensor, as_array, float32, float64, int64, is_grad_enabled
 
 Binary = Callable[[Any, Any], Tensor]
+Value = TypeVar("Value")
+
+
+def _property(method: Callable[[Tensor], Value]) -> Value:
+    """A property whose type is known to type checkers."""
+    return property(method)  # type: ignore[return-value]
 
 
 def _reflected(operation: Binary) -> Binary:
@@ -28,7 +34,7 @@ def _comparison(ufunc: np.ufunc) -> Binary:
     def compare(a: Tensor, b: ArrayLike) -> Any:
         if b is None or isinstance(b, str):
             return NotImplemented
-        return Tensor(ops.broadcast(ufunc, *ops.operands(a, b)))
+        return Tensor(ops.combine(ufunc, *ops.operands(a, b)))
 
     return compare
 
@@ -77,6 +83,17 @@ def _zero_(x: Tensor) -> Tensor:
     return x
 
 
+def operation_name(x: Tensor) -> str:
+    """The name of the operation that made a Tensor; empty for a leaf.
+
+    It is that of the function in which the VJP was defined: ``mul`` of ``mul.<locals>.vjp``.
+    """
+    if x.vjp is None:
+        return ""
+    functions: list[str] = getattr(x.vjp, "__qualname__", "").split(".<locals>")
+    return ["custom", *functions][-2].split(".")[-1]
+
+
 # How a Tensor is shown: as PyTorch does it, with 4 decimals, in lines of 80 characters
 
 
@@ -89,7 +106,7 @@ def _repr(x: Tensor) -> str:
     text = "tensor(" + text.replace(", ..., ", ",  ..., ")
     suffixes = [] if a.dtype in (float32, int64, np.bool_) else [f"dtype={a.dtype}"]
     if x.vjp is not None:
-        suffixes.append(f"grad_fn=<{x.vjp.__qualname__.split('.')[0]}>")  # mul.<locals>.vjp
+        suffixes.append(f"grad_fn=<{operation_name(x)}>")
     elif x.requires_grad:
         suffixes.append("requires_grad=True")
     for suffix in suffixes:
@@ -115,6 +132,11 @@ def _iter(x: Tensor) -> Iterator[Tensor]:
 # Into other forms
 
 
+def _detach(x: Tensor) -> Tensor:
+    """A Tensor that shares this one's array and has no history."""
+    return Tensor(x.array)
+
+
 def _numpy(x: Tensor) -> np.ndarray:
     """The array itself (shared); an error if that would silently lose a gradient."""
     if x.requires_grad:
@@ -126,11 +148,12 @@ def _array(x: Tensor, dtype: DTypeLike | None = None, copy: bool | None = None) 
     return np.array(_numpy(x), dtype=dtype, copy=copy)
 
 
-def _item(x: Tensor) -> Any:
+def _item(x: Tensor) -> float:
     """The only element, as a Python number."""
     if x.array.size != 1:
         raise RuntimeError(f"a Tensor of shape {x.shape} is not one number, as item() needs")
-    return x.array.item()
+    number: float = x.array.item()
+    return number
 
 
 def _tolist(x: Tensor) -> Any:
@@ -195,15 +218,17 @@ class Operators:
     relu, log_softmax = functional.relu, functional.log_softmax
     sum, mean, max, argmax = ops.sum, ops.mean, ops.max, ops.argmax
     reshape = view = ops.reshape
-    transpose, T = ops.transpose, property(ops.reverse_dims)
+    transpose, T = ops.transpose, _property(ops.reverse_dims)
     clone, to, zero_ = ops.clone, ops.to, _zero_
-    numpy, __array__, item, tolist, __reduce__ = _numpy, _array, _item, _tolist, _reduce
-    ndim, size, numel = property(_ndim), _size, _numel
+    detach, numpy, __array__, __reduce__ = _detach, _numpy, _array, _reduce
+    item, tolist = _item, _tolist
+    ndim, size, numel = _property(_ndim), _size, _numel
     __bool__, __int__, __float__ = _bool, _int, _float
     float, double, long = _cast(float32), _cast(float64), _cast(int64)
 
 
-# `tensor` cannot import this file, which builds on it: here its class gets these methods.
+# tensor.py cannot import this file, which builds on it: here its class gets these methods, but
+# not what Python puts into every class, such as __module__.
 for name, method in vars(Operators).items():
     if callable(method) or isinstance(method, property):
         setattr(Tensor, name, method)

@@ -3,11 +3,12 @@
 Every operation takes the same three steps: compute an array with NumPy, say in a nested
 function `vjp` how the gradient of the output becomes the gradients of the inputs, and
 hand both to `record`. (Where `vjp` is one short expression, it is a lambda.) In formulas, G
-is the gradient of the output.
+is the gradient of the output, which code calls `grad`. A VJP keeps the arrays that it needs (x,
+y, out), and not their Tensors, to which somebody may assign other arrays before `backward`.
 
-On a first reading, read `unbroadcast`, then go to Arithmetic: the rest up to there only gives
-both operands one dtype. The names `sum`, `max` and `pow` are PyTorch's and hide Python's own
-in this file.
+On a first reading, read `unbroadcast` and `_sum`, then go to Arithmetic: the rest up to there
+only gives both operands one dtype. The names `sum`, `max` and `pow` are PyTorch's and hide
+Python's own in this file; its `dim` is what NumPy calls axis.
 """
 
 from collections import namedtuple
@@ -28,30 +29,53 @@ def unbroadcast(grad: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
     Broadcasting uses one number in many places; by the chain rule their gradients add up.
 
-    >>> unbroadcast(np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]), (3,))  # (3,) used as (2, 3)
+    >>> grad = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
+    >>> unbroadcast(grad, (3,))  # each number was used in two rows
     array([5., 7., 9.])
+    >>> unbroadcast(grad, (2, 1))  # each number was used in three columns
+    array([[ 6.],
+           [15.]])
     """
     if grad.shape == shape:
         return grad
     added = grad.ndim - len(shape)
     stretched = [added + i for i, length in enumerate(shape) if length == 1]
-    return _sum(grad, (*range(added), *stretched)).reshape(shape)
+    return np.reshape(_sum(grad, (*range(added), *stretched)), shape)
 
 
-def _sum(array: np.ndarray, axis: tuple[int, ...], keepdims: bool = False) -> np.ndarray:
+def _sum(array: np.ndarray, axis: tuple[int, ...], keepdims: Any = False) -> Any:
     """Add up in double precision: along some axes NumPy adds one by one, and long sums of
     float32 would lose digits."""
-    dtype = float64 if array.dtype.kind == "f" else int64
-    out: np.ndarray = array.sum(axis=axis, dtype=dtype, keepdims=keepdims)
-    return out.astype(array.dtype) if dtype == float64 else out
+    wide, narrow = (float64, array.dtype) if array.dtype.kind == "f" else (int64, int64)
+    return array.sum(axis=axis, dtype=wide, keepdims=keepdims).astype(narrow, copy=False)
 
 
-def broadcast(ufunc: np.ufunc, a: Tensor, b: Tensor) -> Any:
+def combine(ufunc: np.ufunc, a: Tensor, b: Tensor) -> Any:
+    """The array ufunc(a, b), by NumPy's rules of broadcasting."""
     try:
         return ufunc(a.array, b.array)
     except ValueError as error:
         shapes = f"shapes {a.shape} and {b.shape}"
         raise RuntimeError(f"{ufunc.__name__} cannot combine {shapes}: {error}") from None
+
+
+def to(x: Tensor, dtype: DTypeLike) -> Tensor:
+    """`x` in another dtype
+
+    Rounding aside, the numbers are the same: ∂out/∂x = 1. `backward` gives each gradient the
+    dtype of its Tensor. Integers and bools have no gradient: their numbers move in steps.
+
+    >>> x = Tensor([1.5, 2.5], requires_grad=True)
+    >>> to(x, float64).backward([1.0, 10.0])
+    >>> x.grad
+    tensor([ 1., 10.])
+    """
+    dtype = np.dtype(dtype)
+    if dtype == x.dtype:
+        return x
+    if dtype.kind != "f":
+        return Tensor(x.array.astype(dtype))
+    return record(x.array.astype(dtype), (x,), lambda grad: (grad,))
 
 
 def _promotion_rank(x: ArrayLike) -> tuple[int, int]:
@@ -98,79 +122,7 @@ def add(a: ArrayLike, b: ArrayLike) -> Tensor:
     def vjp(grad: np.ndarray) -> Grads:
         return unbroadcast(grad, a.shape), unbroadcast(grad, b.shape)
 
-    return record(broadcast(np.add, a, b), (a, b), vjp)
-
-
-def sub(a: ArrayLike, b: ArrayLike) -> Tensor:
-    """a - b, which is a + (-b)"""
-    a, b = operands(a, b)  # before the minus: a small unsigned integer has no negative
-    return add(a, neg(b))
-
-
-def mul(a: ArrayLike, b: ArrayLike) -> Tensor:
-    """a * b, elementwise
-
-    ∂out[i]/∂a[i] = b[i], and 0 for any other element of a, so that ∂L/∂a = G b; likewise
-    ∂L/∂b = G a.
-
-    >>> a, b = Tensor([2.0, 3.0], requires_grad=True), Tensor([5.0, 7.0], requires_grad=True)
-    >>> mul(a, b).backward([1.0, 10.0])
-    >>> a.grad, b.grad
-    (tensor([ 5., 70.]), tensor([ 2., 30.]))
-    """
-    a, b = operands(a, b)
-    x, y = a.array, b.array
-
-    def vjp(grad: np.ndarray) -> Grads:
-        return unbroadcast(grad * y, x.shape), unbroadcast(grad * x, y.shape)
-
-    return record(broadcast(np.multiply, a, b), (a, b), vjp)
-
-
-def div(a: ArrayLike, b: ArrayLike) -> Tensor:
-    """a / b, elementwise; integers become float32 first
-
-    ∂(a/b)/∂a = 1/b and ∂(a/b)/∂b = -a/b² = -out/b.
-
-    >>> a, b = Tensor(6.0, requires_grad=True), Tensor(2.0, requires_grad=True)
-    >>> div(a, b).backward()
-    >>> a.grad, b.grad
-    (tensor(0.5000), tensor(-1.5000))
-    """
-    a, b = map(_floating, operands(a, b))
-    x, y = a.array, b.array
-    out = broadcast(np.divide, a, b)
-
-    def vjp(grad: np.ndarray) -> Grads:
-        return unbroadcast(grad / y, x.shape), unbroadcast(-grad * (out / y), y.shape)
-
-    return record(out, (a, b), vjp)
-
-
-def pow(a: ArrayLike, b: ArrayLike) -> Tensor:
-    """a ** b, elementwise
-
-    ∂aᵇ/∂a = b aᵇ⁻¹. With aᵇ = exp(b log a), the chain rule gives ∂aᵇ/∂b = aᵇ log a.
-
-    >>> a = Tensor(3.0, requires_grad=True)
-    >>> pow(a, 2.0).backward()
-    >>> a.grad
-    tensor(6.)
-    """
-    a, b = operands(a, b)
-    x, y = a.array, b.array
-    out = broadcast(np.power, a, b)
-
-    @np.errstate(divide="ignore", invalid="ignore")  # np.where drops what is infinite
-    def vjp(grad: np.ndarray) -> Grads:
-        grad_a = grad_b = None
-        if a.requires_grad:  # a⁰ is the constant 1, even at a = 0
-            grad_a = unbroadcast(np.where(y == 0, 0, grad * (y * x ** (y - 1))), x.shape)
-        if b.requires_grad:  # at a = 0, b ≥ 0 we take 0, as PyTorch does
-            grad_b = unbroadcast(grad * np.where((x == 0) & (y >= 0), 0, out * np.log(x)), y.shape)
-        return grad_a, grad_b
-
-    return record(out, (a, b), vjp)
+    return record(combine(np.add, a, b), (a, b), vjp)
 
 
 def neg(x: Tensor) -> Tensor:
@@ -186,34 +138,77 @@ def neg(x: Tensor) -> Tensor:
     return record(-x.array, (x,), lambda grad: (-grad,))
 
 
-def matmul(a: ArrayLike, b: ArrayLike) -> Tensor:
-    """a @ b by NumPy's rules: vectors, matrices, and stacks of matrices that broadcast.
+def sub(a: ArrayLike, b: ArrayLike) -> Tensor:
+    """a - b, which is a + (-b)"""
+    a, b = operands(a, b)  # before the minus: a small unsigned integer has no negative
+    return add(a, neg(b))
 
-    out[i, j] = Σ_k a[i, k] b[k, j]: a[i, k] is a factor of every out[i, j] of its row, so that
-    ∂L/∂a[i, k] = Σ_j G[i, j] b[k, j], which is G bᵀ. Likewise ∂L/∂b[k, j] = Σ_i a[i, k] G[i, j],
-    which is aᵀ G. (The shapes leave no other way to multiply G by b and get that of a.)
 
-    >>> a, b = Tensor([[1.0, 2.0]], requires_grad=True), Tensor([[3.0], [4.0]])
-    >>> matmul(a, b).backward()
-    >>> a.grad
-    tensor([[3., 4.]])
+def mul(a: ArrayLike, b: ArrayLike) -> Tensor:
+    """a * b, elementwise
+
+    ∂out[i]/∂a[i] = b[i], and 0 for any other element of a, so that ∂L/∂a = G * b;
+    likewise ∂L/∂b = G * a.
+
+    >>> a, b = Tensor([2.0, 3.0], requires_grad=True), Tensor([5.0, 7.0], requires_grad=True)
+    >>> mul(a, b).backward([1.0, 10.0])
+    >>> a.grad, b.grad
+    (tensor([ 5., 70.]), tensor([ 2., 30.]))
     """
-    a, b = (x if isinstance(x, Tensor) else Tensor(x) for x in (a, b))
-    if a.dtype != b.dtype:
-        raise RuntimeError(f"matmul needs one dtype, got {a.dtype} @ {b.dtype}; see Tensor.to()")
-    if b.ndim == 1:  # a column, of which the result is the only one
-        return getitem(matmul(a, reshape(b, -1, 1)), (..., 0))
-    if a.ndim == 1:  # a row, likewise
-        return getitem(matmul(reshape(a, 1, -1), b), (..., 0, slice(None)))
+    a, b = operands(a, b)
     x, y = a.array, b.array
 
     def vjp(grad: np.ndarray) -> Grads:
-        return (  # a product that nobody needs would cost as much as the forward one
-            unbroadcast(grad @ y.swapaxes(-1, -2), x.shape) if a.requires_grad else None,
-            unbroadcast(x.swapaxes(-1, -2) @ grad, y.shape) if b.requires_grad else None,
-        )
+        return unbroadcast(grad * y, x.shape), unbroadcast(grad * x, y.shape)
 
-    return record(broadcast(np.matmul, a, b), (a, b), vjp)
+    return record(combine(np.multiply, a, b), (a, b), vjp)
+
+
+def div(a: ArrayLike, b: ArrayLike) -> Tensor:
+    """a / b, elementwise; integers become float32 first
+
+    ∂(a/b)/∂a = 1/b and ∂(a/b)/∂b = -a/b² = -out/b.
+
+    >>> a, b = Tensor(6.0, requires_grad=True), Tensor(2.0, requires_grad=True)
+    >>> div(a, b).backward()
+    >>> a.grad, b.grad
+    (tensor(0.5000), tensor(-1.5000))
+    """
+    a, b = map(_floating, operands(a, b))
+    x, y = a.array, b.array
+    out = combine(np.divide, a, b)
+
+    def vjp(grad: np.ndarray) -> Grads:
+        return unbroadcast(grad / y, x.shape), unbroadcast(-grad * (out / y), y.shape)
+
+    return record(out, (a, b), vjp)
+
+
+def pow(a: ArrayLike, b: ArrayLike) -> Tensor:
+    """a ** b, elementwise
+
+    For a > 0, aᵇ = exp(b log a), and the chain rule gives ∂aᵇ/∂a = aᵇ b/a = b aᵇ⁻¹ and
+    ∂aᵇ/∂b = aᵇ log a. The first holds for any a for which it exists.
+
+    >>> a, b = Tensor(3.0, requires_grad=True), Tensor(2.0, requires_grad=True)
+    >>> pow(a, b).backward()
+    >>> a.grad, b.grad  # 2 · 3, and 9 log 3
+    (tensor(6.), tensor(9.8875))
+    """
+    a, b = operands(a, b)
+    x, y = a.array, b.array
+    out = combine(np.power, a, b)
+
+    @np.errstate(divide="ignore", invalid="ignore")  # np.where drops what is infinite
+    def vjp(grad: np.ndarray) -> Grads:
+        grad_a = grad_b = None
+        if a.requires_grad:  # a⁰ is the constant 1, even at a = 0
+            grad_a = unbroadcast(np.where(y == 0, 0, grad * (y * x ** (y - 1))), x.shape)
+        if b.requires_grad:  # at a = 0, b ≥ 0 we take 0, as PyTorch does
+            grad_b = unbroadcast(grad * np.where((x == 0) & (y >= 0), 0, out * np.log(x)), y.shape)
+        return grad_a, grad_b
+
+    return record(out, (a, b), vjp)
 
 
 # Functions of each element
@@ -222,7 +217,7 @@ def matmul(a: ArrayLike, b: ArrayLike) -> Tensor:
 def exp(x: Tensor) -> Tensor:
     """eˣ, elementwise
 
-    Its derivative is eˣ again, which is out: ∂L/∂x = G out, and x need not be kept.
+    Its derivative is eˣ again, which is out: ∂L/∂x = G * out, and x need not be kept.
 
     >>> x = Tensor([0.0, 1.0], requires_grad=True)
     >>> exp(x).backward([1.0, 10.0])
@@ -265,25 +260,6 @@ def tanh(x: Tensor) -> Tensor:
     return record(out, (x,), lambda grad: (grad * (1 - out * out),))
 
 
-def to(x: Tensor, dtype: DTypeLike) -> Tensor:
-    """`x` in another dtype
-
-    Rounding aside, the numbers are the same: ∂out/∂x = 1. `backward` gives each gradient the
-    dtype of its Tensor. Integers and bools have no gradient: their numbers move in steps.
-
-    >>> x = Tensor([1.5, 2.5], requires_grad=True)
-    >>> to(x, float64).backward([1.0, 10.0])
-    >>> x.grad
-    tensor([ 1., 10.])
-    """
-    dtype = np.dtype(dtype)
-    if dtype == x.dtype:
-        return x
-    if dtype.kind != "f":
-        return Tensor(x.array.astype(dtype))
-    return record(x.array.astype(dtype), (x,), lambda grad: (grad,))
-
-
 # Shapes. The elements stay what they are, and only move: each element of G goes back to where
 # its number came from.
 
@@ -320,7 +296,7 @@ def transpose(x: Tensor, dim0: int, dim1: int) -> Tensor:
 
     >>> x = Tensor([[1.0, 2.0]], requires_grad=True)
     >>> transpose(x, 0, 1).backward([[1.0], [10.0]])
-    >>> x.grad
+    >>> x.grad  # the same swap leads back
     tensor([[ 1., 10.]])
     """
     return record(x.array.swapaxes(dim0, dim1), (x,), lambda grad: (grad.swapaxes(dim0, dim1),))
@@ -346,14 +322,51 @@ def getitem(x: Tensor, index: Any) -> Tensor:
     is_view = np.may_share_memory(picked, x.array)
 
     def vjp(grad: np.ndarray) -> Grads:
-        out = np.zeros(shape, grad.dtype)
+        grad_x = np.zeros(shape, grad.dtype)
         if is_view:  # picks no element more than once
-            out[index] = grad
+            grad_x[index] = grad
         else:
-            np.add.at(out, index, grad)  # adds up
-        return (out,)
+            np.add.at(grad_x, index, grad)  # adds up
+        return (grad_x,)
 
     return record(picked, (x,), vjp)
+
+
+# Products of matrices
+
+
+def matmul(a: ArrayLike, b: ArrayLike) -> Tensor:
+    """a @ b by NumPy's rules: vectors, matrices, and stacks of matrices that broadcast.
+
+    out[i, j] = Σ_k a[i, k] b[k, j]: a[i, k] is a factor in every out[i, j] of its row, so that
+    ∂L/∂a[i, k] = Σ_j G[i, j] b[k, j], which is G @ bᵀ. Likewise ∂L/∂b[k, j] =
+    Σ_i a[i, k] G[i, j], which is aᵀ @ G. (Unless all are square, the shapes leave no other way
+    to multiply G by b and get that of a.) Of stacks, this holds matrix by matrix.
+
+    >>> a = Tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
+    >>> b = Tensor([[5.0], [6.0]], requires_grad=True)
+    >>> matmul(a, b).backward([[1.0], [10.0]])
+    >>> a.grad, b.grad
+    (tensor([[ 5.,  6.],
+            [50., 60.]]), tensor([[31.],
+            [42.]]))
+    """
+    a, b = (x if isinstance(x, Tensor) else Tensor(x) for x in (a, b))
+    if a.dtype != b.dtype:
+        raise RuntimeError(f"matmul needs one dtype, got {a.dtype} @ {b.dtype}; see Tensor.to()")
+    if b.array.ndim == 1:  # as a matrix of one column; of the product, that column
+        return getitem(matmul(a, reshape(b, -1, 1)), (..., 0))
+    if a.array.ndim == 1:  # as a matrix of one row
+        return getitem(matmul(reshape(a, 1, -1), b), (..., 0, slice(None)))
+    x, y = a.array, b.array
+
+    def vjp(grad: np.ndarray) -> Grads:
+        return (  # a product that nobody needs would cost as much as the forward one
+            unbroadcast(grad @ y.swapaxes(-1, -2), x.shape) if a.requires_grad else None,
+            unbroadcast(x.swapaxes(-1, -2) @ grad, y.shape) if b.requires_grad else None,
+        )
+
+    return record(combine(np.matmul, a, b), (a, b), vjp)
 
 
 # Reductions
@@ -370,11 +383,12 @@ def sum(x: Tensor, dim: int | tuple[int, ...] | None = None, keepdim: bool = Fal
     tensor([[ 1.,  1.],
             [10., 10.]])
     """
-    dims = range(x.ndim) if dim is None else normalize_axis_tuple(dim, x.ndim, "dim")
-    shape_kept = [1 if d in dims else length for d, length in enumerate(x.shape)]
+    dims = normalize_axis_tuple(range(x.array.ndim) if dim is None else dim, x.array.ndim, "dim")
+    shape = x.shape
+    shape_kept = [1 if d in dims else length for d, length in enumerate(shape)]
 
     def vjp(grad: np.ndarray) -> Grads:
-        return (np.broadcast_to(grad.reshape(shape_kept), x.shape),)
+        return (np.broadcast_to(grad.reshape(shape_kept), shape),)
 
     return record(_sum(x.array, tuple(dims), keepdim), (x,), vjp)
 
@@ -392,7 +406,7 @@ def mean(x: Tensor, dim: int | tuple[int, ...] | None = None, keepdim: bool = Fa
     if x.dtype.kind != "f":
         raise RuntimeError(f"mean() needs floating-point numbers, got {x.dtype}; use float()")
     total = sum(x, dim, keepdim)
-    return div(total, x.numel() / (total.numel() or 1))  # by how many went into each sum
+    return div(total, x.array.size / (total.array.size or 1))  # by how many are in each sum
 
 
 Max = namedtuple("Max", ["values", "indices"])
@@ -401,16 +415,22 @@ Max = namedtuple("Max", ["values", "indices"])
 def max(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
     """The largest element; with `dim`, the pair ``(values, indices)`` along it.
 
-    L depends on the largest element alone. Without `dim`, elements that tie share the gradient
-    evenly; with it, the one at `indices` has it all. Both as in PyTorch.
+    L depends on the largest element alone. Where two tie there is no derivative; we do as
+    PyTorch: without `dim`, they share the gradient evenly; with it, the one at `indices` has
+    it all.
 
     >>> x = Tensor([1.0, 5.0, 5.0], requires_grad=True)
     >>> max(x).backward()
     >>> x.grad
     tensor([0.0000, 0.5000, 0.5000])
+    >>> x = Tensor([[1.0, 5.0], [7.0, 2.0]], requires_grad=True)
+    >>> max(x, dim=1).values.backward([1.0, 10.0])
+    >>> x.grad
+    tensor([[ 0.,  1.],
+            [10.,  0.]])
     """
-    dim = dim if dim is None else normalize_axis_index(dim, x.ndim, "dim")
-    if 0 in (x.shape if dim is None else x.shape[dim : dim + 1]):
+    dim = dim if dim is None else normalize_axis_index(dim, x.array.ndim, "dim")
+    if 0 in (x.shape if dim is None else (x.shape[dim],)):
         raise RuntimeError(f"max() of no elements (shape {x.shape}, dim {dim})")
     saved = x.array
     if dim is None:
@@ -431,6 +451,6 @@ def max(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
     return Max(reshape(values, shape), Tensor(indices.reshape(shape)))
 
 
-def argmax(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
+def argmax(x: Tensor, dim: int | None = None, keepdim: Any = False) -> Tensor:
     """The index (int64) of the largest element, or of each along `dim`; no gradient."""
     return Tensor(np.argmax(x.array, dim, keepdims=keepdim))

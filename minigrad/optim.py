@@ -1,8 +1,14 @@
 """Gradient descent and its variants: outside the graph, in place.
 
+The gradient points to where the loss grows fastest; a step against it, as long as the gradient
+times the learning rate lr, makes the loss smaller, if lr is small enough. Momentum moves by a
+velocity to which each gradient adds: what they have in common builds up, what changes sign
+cancels. RMSprop divides each gradient by its own usual size, so that all parameters move about
+equally far; Adam does both. The formulas stand in `kernels`.
+
 First the plain functions, each of which makes a whole step from a loss; then classes with
-PyTorch's names and arithmetic, which remember their state and move by whatever gradients
-the parameters have. The formulas stand in `kernels`.
+PyTorch's names and arithmetic, which remember their state (velocities, running means) and
+move by whatever gradients the parameters have.
 """
 
 import math
@@ -33,6 +39,7 @@ def _parameters(params: Tensors, name: str = "params") -> list[Tensor]:
 
 
 def _not_negative(**settings: float) -> Iterable[float]:
+    """The values of `settings`, in their order, if all may be one of an optimiser."""
     for name, value in settings.items():
         if not (isinstance(value, Real) and 0 <= value < math.inf):
             raise ValueError(f"{name} must be a finite number that is not negative, got {value!r}")
@@ -40,7 +47,10 @@ def _not_negative(**settings: float) -> Iterable[float]:
 
 
 def zero_grad(params: Tensors) -> None:
-    """Set the gradients of `params` to 0, in place; those that are None stay None."""
+    """Set the gradients of `params` to 0, in place; those that are None stay None.
+
+    (`Optimizer.zero_grad` forgets them instead.)
+    """
     for param in _parameters(params):
         if param.grad is not None:
             param.grad.zero_()
@@ -70,7 +80,7 @@ def _update(rule: Rule, loss: Tensor, params: Tensors, *settings: float, **state
         param.grad = None  # rather than zeros, to which the new gradient would be added
     loss.backward()
     for i, param in enumerate(params):
-        if param._grad is None:
+        if param.grad is None:
             raise RuntimeError(f"params[{i}] of shape {param.shape} has no gradient from this loss")
     for param, *own in zip(params, *state.values()):
         _step(rule, param, [tensor.array for tensor in own], *settings)
@@ -170,13 +180,13 @@ class Optimizer:
 
     def step(self) -> None:
         """Move every parameter that has a gradient."""
-        for param, state in zip(self.params, self.state):
+        for param, state in zip(self.params, self.state, strict=True):
             if param.grad is not None:
                 self._move(param, state)
 
 
 class SGD(Optimizer):
-    """Gradient descent, with momentum: velocity = momentum * velocity + grad.
+    """(Stochastic) gradient descent, with momentum: velocity = momentum * velocity + grad.
 
     The parameter moves by -lr * velocity. (The velocity of `momentum_update` is this one
     times -lr.)
@@ -196,7 +206,8 @@ class SGD(Optimizer):
 class RMSprop(Optimizer):
     """param -= lr * grad / (√square + eps), square being the running mean of grad².
 
-    It starts from 0, uncorrected, so that the first steps are larger than lr.
+    It starts from 0, uncorrected, so that the first step is lr/√(1 - alpha) long, ten times lr
+    by default.
     """
 
     def __init__(self, params: Tensors, lr: float = 1e-2, alpha: float = 0.99, eps: float = 1e-8):
@@ -223,16 +234,16 @@ class Adam(Optimizer):
     """
 
     def __init__(self, params: Tensors, lr: float = 1e-3,
-                 betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8):  # fmt: skip
+                 betas: Sequence[float] = (0.9, 0.999), eps: float = 1e-8):  # fmt: skip
         super().__init__(params, states=2)
         self.lr, self.eps = _not_negative(lr=lr, eps=eps)
         if np.shape(betas) != (2,) or not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"betas must be two numbers from 0 to below 1, got {betas!r}")
         self.betas = betas
-        self.steps = dict.fromkeys(self.params, 0)
+        self.steps: dict[Tensor, int] = {}
 
     def _move(self, param: Tensor, state: list[np.ndarray]) -> None:
-        self.steps[param] += 1
-        steps, (beta1, beta2) = self.steps[param], self.betas
-        lr, root = self.lr / (1 - beta1**steps), math.sqrt(1 - beta2**steps)
-        _step(kernels.adam, param, state, beta1, 1 - beta1, beta2, 1 - beta2, lr, root, self.eps)
+        beta1, beta2 = self.betas
+        steps = self.steps[param] = self.steps.get(param, 0) + 1
+        rate, root = self.lr / (1 - beta1**steps), math.sqrt(1 - beta2**steps)
+        _step(kernels.adam, param, state, beta1, 1 - beta1, beta2, 1 - beta2, rate, root, self.eps)

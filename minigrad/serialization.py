@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from .tensor import Tensor, as_array
 
 
-def save(state: Mapping[str, ArrayLike], path: str | Path) -> None:
+def save(state: Mapping[str, ArrayLike], path: str | os.PathLike[str]) -> None:
     """Write Tensors or arrays under their names into one .npz file, wholly or not at all.
 
     Parameters
@@ -43,7 +43,7 @@ def save(state: Mapping[str, ArrayLike], path: str | Path) -> None:
         raise
 
 
-def load(path: str | Path) -> dict[str, Tensor]:
+def load(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """Read what `save` has written.
 
     Returns

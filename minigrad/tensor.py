@@ -6,13 +6,14 @@ array of the shape of x. An operation out = f(x, ...) needs no more than the cha
     ∂L/∂x[i] = Σ_j ∂L/∂out[j] ∂out[j]/∂x[i],
 
 to turn G = ∂L/∂out into the gradient of an input (i and j run over all elements). This sum
-is its vector-Jacobian product (VJP); the Jacobian itself, a huge matrix, is never built. For
+is the product of the vector G with the Jacobian, the matrix of all ∂out[j]/∂x[i]: hence its
+name, vector-Jacobian product (VJP). The Jacobian itself, which is huge, is never built. For
 out = x * y the VJP turns G into (G * y, G * x). If several operations use x, L depends on x
-through each of them, and what they send back adds up.
+through each of them: each sends back its contribution, and the gradient is their sum.
 
 An operation hands its result to `record`, together with its inputs (the parents) and its
-VJP: that is all the engine knows of any operation. Tensors and their parents form the
-graph; a leaf is a Tensor that no recorded operation made; the consumers of a Tensor are
+VJP: that is all the engine knows of any operation. Tensors and their parents are the nodes
+of a graph; a leaf is a Tensor that no recorded operation made; the consumers of a Tensor are
 those that have it as a parent: its gradient is complete when all of them have sent theirs.
 `record` and `Tensor.backward` are the engine; the rest of this file is comfort.
 """
@@ -27,24 +28,24 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-if TYPE_CHECKING:  # for type checkers: the methods that `operators` will add, a + b and so on
+# Skip on a first reading: `operators`, which needs this file, adds a + b and the like to Tensor
+# when it is imported. Type checkers do not see that, and read it as a base class instead.
+if TYPE_CHECKING:
     from .operators import Operators
 else:
     Operators = object
 
-Grads = Sequence[np.ndarray | None]  # one for each parent
+Grads = Sequence[np.ndarray | None]  # one for each parent; None where nothing is sent
 VJP = Callable[[np.ndarray], Grads]
 
 float32, float64, int64 = np.dtype("float32"), np.dtype("float64"), np.dtype("int64")
 
 _clock = itertools.count()  # numbers Tensors in the order of their creation
-
-
-_recording = ContextVar("recording", default=True)  # each thread has its own
+_recording = ContextVar("recording", default=True)  # each thread and task has its own
 
 
 def is_grad_enabled() -> bool:
-    """Whether operations are being recorded in this thread."""
+    """Whether operations are being recorded in this thread (or asynchronous task)."""
     return _recording.get()
 
 
@@ -95,7 +96,7 @@ class Tensor(Operators):
     Parameters
     ----------
     data : array_like
-        An ndarray is shared, not copied (`tensor` copies); anything else is converted.
+        An ndarray is shared, not copied (`mg.tensor` copies); anything else is converted.
     requires_grad : bool
         Whether `backward` shall leave a gradient in `grad`. Floating-point dtypes only.
 
@@ -103,14 +104,15 @@ class Tensor(Operators):
     ----------
     array : numpy.ndarray
         The numbers, for code inside the engine; `detach` and `data` wrap the same array in
-        a Tensor without history. (Inside a VJP, ``grad`` is always an array.)
+        a Tensor without history.
     grad : Tensor or None
         The gradient that `backward` has accumulated; leaves only. It has the shape and dtype
         of `array`.
     parents : tuple of Tensor
         The inputs of the operation that made this Tensor; empty for a leaf.
     vjp : callable or None
-        ``vjp(grad) -> tuple of arrays (or None), one for each parent``; None for a leaf.
+        From G, which code calls ``grad``, to a tuple with one array for each parent (or None,
+        where nothing is to be sent); None for a leaf.
         It closes over arrays and inputs, never over this Tensor: without a reference
         cycle, the graph is freed the moment its last Tensor goes out of scope.
     created : int
@@ -156,7 +158,7 @@ class Tensor(Operators):
     @property
     def data(self) -> "Tensor":
         """The same numbers outside the graph; assigning to it replaces the array."""
-        return self.detach()
+        return Tensor(self.array)
 
     @data.setter
     def data(self, value: ArrayLike) -> None:
@@ -166,10 +168,6 @@ class Tensor(Operators):
         if (array.shape, array.dtype) != (self.shape, self.dtype):
             self._grad = None  # it does not fit any more
         self.array = array
-
-    def detach(self) -> "Tensor":
-        """A Tensor that shares this one's array and has no history."""
-        return Tensor(self.array)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -186,9 +184,10 @@ class Tensor(Operators):
     def backward(self, gradient: ArrayLike | None = None) -> None:
         """Add ∂L/∂leaf, L being this Tensor, to the `grad` of every leaf it depends on.
 
-        Reverse-mode differentiation: start from the gradient of the output with respect
-        to itself and apply the chain rule node by node, each node once, after all its
-        consumers. Gradients add up over calls until they are zeroed.
+        Reverse-mode differentiation: start from the gradient of L with respect to itself,
+        and apply the chain rule from the result back, so that one pass serves all leaves: node
+        by node, each once, after all its consumers. Gradients add up over calls until they
+        are zeroed.
 
         Parameters
         ----------
@@ -218,30 +217,31 @@ class Tensor(Operators):
         # to come are older than the one taken. No two were created at the same time, so the
         # heap never compares Tensors.
         queue = [] if self.vjp is None else [(-self.created, self, self.vjp)]
-        waiting = {self: gradient if queue else gradient.copy()}
+        # What has arrived so far at each Tensor whose turn has not come; at leaves it stays.
+        waiting = {self: gradient.copy() if self.is_leaf else gradient}
         while queue:
             _, node, vjp = heapq.heappop(queue)
-            given = waiting.pop(node)
-            grads, name = vjp(given), vjp.__qualname__
-            if not isinstance(grads, (tuple, list)) or len(grads) != len(node.parents):
-                raise RuntimeError(f"{name} must return a tuple of {len(node.parents)} gradients")
-            taken = {id(given)}
-            for parent, grad in zip(node.parents, grads):
+            given, parents = waiting.pop(node), node.parents
+            grads, name = vjp(given), getattr(vjp, "__qualname__", "the VJP")
+            if not isinstance(grads, (tuple, list)) or len(grads) != len(parents):
+                raise RuntimeError(f"{name} must return a tuple of {len(parents)}, got {grads!r}")
+            taken = {id(given)}  # arrays that a leaf must not get as its own
+            for parent, grad in zip(parents, grads):
                 if grad is None or not parent._requires_grad:
                     continue
                 array = parent.array
                 if not isinstance(grad, (np.ndarray, np.generic)) or grad.shape != array.shape:
                     got = f"a {type(grad).__name__} of shape {np.shape(grad)}"
-                    raise RuntimeError(f"{name} returned {got} for an array of {array.shape}")
+                    raise RuntimeError(f"{name} returned {got}, not an array of {array.shape}")
                 if grad.dtype != array.dtype:
                     grad = grad.astype(array.dtype)
-                if parent in waiting:  # a new sum, never +=: other nodes may hold these arrays
+                if parent in waiting:  # a new sum, never +=: a + b hands one array to both
                     waiting[parent] = waiting[parent] + grad
                     continue
                 if parent.vjp is not None:
                     heapq.heappush(queue, (-parent.created, parent, parent.vjp))
                 elif grad.base is not None or id(grad) in taken:
-                    grad = grad.copy()  # a leaf's gradient is its own: people write into it
+                    grad = grad.copy()  # people write into the gradient of a leaf
                 taken.add(id(grad))
                 waiting[parent] = grad
 
@@ -262,11 +262,13 @@ def record(array: np.ndarray | np.generic, parents: tuple[Tensor, ...], vjp: VJP
         The inputs of the operation.
     vjp : callable
         From the gradient of the result, an array (or NumPy scalar) of its shape, to a tuple
-        of gradients, one for each parent: an array of the parent's shape, or None. `backward`
-        gives it the parent's dtype. The VJP may return the very array it was given, or
-        a view of it, but never write into it. Any other array that it returns must be new,
-        since a leaf keeps it as its gradient without a copy.
+        of gradients, one for each parent: an array of the parent's shape, or None where
+        nothing is to be sent. `backward` gives it the parent's dtype. The VJP may return the
+        very array it was given, or a view of it, but never write into it. Any other array that
+        it returns must be new, since a leaf keeps it as its gradient without a copy.
     """
+    if not isinstance(parents, tuple):
+        raise TypeError(f"record: parents must be a tuple of Tensors, as in (x,), got {parents!r}")
     out = Tensor(array)
     # any() over a list: for so few parents it is faster than over a generator.
     if _recording.get() and any([parent._requires_grad for parent in parents]):

@@ -1,6 +1,8 @@
-"""Hypothesis strategies: arrays and Tensors of many shapes, values and memory layouts.
+"""Strategies for Hypothesis: arrays and Tensors of many shapes, values and memory layouts.
 
-Whoever adds an operation tests its gradient with `gradcheck` on what these draw::
+A strategy says what values there are. Hypothesis draws many of them, and of those with which a
+test fails it looks for the simplest. Whoever adds an operation tests its gradient with
+`gradcheck` on what these draw::
 
     @settings(deadline=None)  # a kernel's first call takes a second: it is compiled
     @given(tensors(min_value=0.1, max_value=10))

@@ -54,6 +54,8 @@ def test_repr_of_a_parameter():
     parameter = nn.Parameter(mg.tensor([1.0]))
     assert repr(parameter) == "Parameter containing:\ntensor([1.], requires_grad=True)"
     assert "tensor([2.], grad_fn=<mul>)" == repr(parameter * 2)
+    with pytest.raises(AttributeError):
+        parameter.require_grad = False  # a slip of the pen
 
 
 def test_mlp_gives_log_probabilities_of_images_of_any_shape():

@@ -97,6 +97,18 @@ def test_optimizers_under_odd_gradients_as_in_pytorch(name, settings):
     assert ours[0].grad is None
 
 
+def test_parameters_may_be_replaced_but_not_added():
+    old, new = mg.tensor(1.0, requires_grad=True), mg.tensor(1.0, requires_grad=True)
+    optimizer = optim.Adam([old], lr=0.1)
+    optimizer.params[0] = new
+    (new * 3).backward()
+    optimizer.step()
+    assert old.item() == 1 and abs(new.item() - 0.9) < 1e-6
+    optimizer.params.append(old)
+    with pytest.raises(ValueError, match="shorter"):
+        optimizer.step()
+
+
 def test_the_learning_rate_may_change_between_steps():
     w = mg.ones(1, requires_grad=True)
     optimizer = optim.SGD([w], lr=0.25)

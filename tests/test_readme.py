@@ -3,13 +3,14 @@
 import ast
 import os
 import re
+import site
 import subprocess
 import sys
 from pathlib import Path
 
 from test_examples import assert_drawn
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 
 
@@ -52,8 +53,9 @@ def test_the_debugger_shows_what_is_printed(tmp_path):
     typed = [line.removeprefix("(Pdb) ") for line in session.splitlines() if "(Pdb)" in line]
     (tmp_path / "relu.py").write_text(script)
     seen = run(
-        tmp_path, "-m", "pdb", "relu.py", typed="\n".join([*typed, "quit\n"]), NUMBA_DISABLE_JIT="1"
-    )
+        tmp_path, "-m", "pdb", "relu.py", typed="\n".join([*typed, "quit\n"]), NUMBA_DISABLE_JIT="1",
+        HOME=str(tmp_path), PYTHONUSERBASE=site.getuserbase(),  # without anybody's .pdbrc
+    )  # fmt: skip
     shown = seen.stdout.replace("(Pdb) ", "").replace(f"{ROOT}/", "").replace(f"{tmp_path}/", "")
     shown = re.sub(r"\(\d+\)", "(…)", re.sub(r"py:\d+", "py:…", shown))
     expected = [line for line in session.splitlines() if not line.startswith(("$", "(Pdb)"))]
@@ -82,11 +84,11 @@ def test_core_stays_within_700_source_lines():
     core = ["kernels", "tensor", "ops", "functional", "nn", "optim"]
     beside = ["creation", "operators"]  # comfort, without derivatives
     assert sum(LINES[room] for room in core) <= 700
-    assert sum(LINES[room] for room in core + beside) <= 850
+    assert sum(LINES[room] for room in core + beside) <= 860
 
 
 def test_the_tour_visits_every_room_and_counts_its_lines():
     rows = re.findall(r"^\| (`minigrad/.*?`) \| (\d+) \|", README, re.M)
     printed = {tuple(re.findall(r"`minigrad/(\w+)\.py`", files)): int(n) for files, n in rows}
     assert printed == {rooms: sum(LINES[room] for room in rooms) for rooms in printed}
-    assert {room for rooms in printed for room in rooms} == set(LINES) - {"__init__"}
+    assert {room for rooms in printed for room in rooms} == set(LINES)

@@ -14,6 +14,7 @@ import torch
 from matplotlib.figure import Figure
 
 import minigrad as mg
+from minigrad import functional as F
 
 
 def leaf(*values, dtype=None):
@@ -106,6 +107,16 @@ def test_only_what_requires_grad_gets_a_gradient():
     y.sum().backward()
     assert x.grad is not None and frozen.grad is None and y.grad is None
     assert (frozen * 2).requires_grad is False and (frozen * 2).parents == ()
+
+
+@pytest.mark.parametrize("function", [mg.sum, mg.mean, F.log_softmax])
+def test_an_array_of_another_shape_before_backward_is_an_error(function):
+    x = mg.ones(2, 3, requires_grad=True)
+    out = function(x).sum()
+    x.data = mg.ones(3, 2)
+    with pytest.raises(RuntimeError, match=r"shape \(2, 3\), not an array of \(3, 2\)"):
+        out.backward()
+    assert x.grad is None
 
 
 def test_gradient_argument():
