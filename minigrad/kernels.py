@@ -83,7 +83,7 @@ def linear_backward_bias(grad: Array, grad_bias: Array) -> None:
             grad_bias[h] += grad[n, h]
 
 
-# ReLU (rectified linear unit), what makes a network of linear layers more than one of them
+# ReLU (rectified linear unit), without which several linear layers were no more than one
 #
 #   forward    out = max(x, 0)           NaN stays NaN, as in PyTorch
 #   backward   the slope is 1 where x > 0, and so out > 0, and 0 where x < 0:
