@@ -9,6 +9,7 @@ import numpy as np
 
 import minigrad as mg
 from minigrad import cli, optim
+from minigrad.plot import BLUE, GREEN, ORANGE, PINK
 
 args = cli.arguments(__doc__, steps=(200, "steps of gradient descent"))
 
@@ -62,7 +63,7 @@ def descend(f, start, lr):
 
 
 figure, panels = plt.subplots(1, 2, figsize=(11, 4.6), dpi=110, layout="constrained")
-colours = ["#0072B2", "#E69F00", "#009E73", "#CC79A7"]
+colours = [BLUE, ORANGE, GREEN, PINK]
 for axes, f, starts, lr, span, title in (
     (panels[0], convex, (-4.0, -2.5, 0.5, 2.0), 0.05, (-4.4, 2.4), "f(x) = x² + 2x + 1"),
     (panels[1], two_valleys, (-2.0, -0.5, -0.4, 1.6), 0.01, (-2.15, 1.75),

@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from minigrad import cli
+from minigrad.plot import BLUE, RED
 
 args = cli.arguments(__doc__)
 train_set, test_set = cli.load(args.data)
@@ -68,10 +69,10 @@ for axes, middle, width, bins, label in (
     (panels[0], mean, std, edges, "pixel value as stored (0 to 255)"),
     (panels[1], 0, 1, (edges - mean) / std, "pixel value, normalised (standard deviations)"),
 ):
-    axes.stairs(100 * counts / images.size, bins, fill=True, color="#0072B2")
-    axes.axvline(middle, color="#D55E00", label=f"mean, {middle:.2f}")
+    axes.stairs(100 * counts / images.size, bins, fill=True, color=BLUE)
+    axes.axvline(middle, color=RED, label=f"mean, {middle:.2f}")
     label_of_width = f"± one standard deviation, {width:.2f}"
-    axes.axvspan(middle - width, middle + width, color="#D55E00", alpha=0.15, label=label_of_width)
+    axes.axvspan(middle - width, middle + width, color=RED, alpha=0.15, label=label_of_width)
     axes.set_yscale("log")
     axes.set_xlabel(label)
     axes.set_ylabel("share of the pixels (%)")

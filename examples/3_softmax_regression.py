@@ -10,6 +10,7 @@ import numpy as np
 import minigrad as mg
 from minigrad import cli, nn, optim
 from minigrad import functional as F
+from minigrad.plot import BLUE, GREEN, ORANGE
 
 args = cli.arguments(__doc__, steps=(200, "steps of gradient descent"))
 train_set, test_set = cli.load(args.data)
@@ -53,7 +54,7 @@ print(f"Loss after:  {loss_of(model).item():.6f}")
 T = np.linspace(0, 1, 41)
 figure, axes = plt.subplots(figsize=(7, 4.2), dpi=110, layout="constrained")
 smallest = np.inf
-for i, colour in enumerate(("#0072B2", "#E69F00", "#009E73")):
+for i, colour in enumerate((BLUE, ORANGE, GREEN)):
     one, other, walker, losses = nn.MLP(), nn.MLP(), nn.MLP(), []
     for t in T:
         for p, a, b in zip(walker.parameters(), one.parameters(), other.parameters()):

@@ -10,6 +10,7 @@ import numpy as np
 import minigrad as mg
 from minigrad import cli, nn, optim
 from minigrad import functional as F
+from minigrad.plot import BLUE, RED
 
 args = cli.arguments(
     __doc__, directions=(100, "random directions"), steps=(60, "steps of the partial training")
@@ -70,15 +71,15 @@ for axes, state in zip(panels, ("untrained", "partly trained")):
           f"best {min(changes):+.5f}, worst {max(changes):+.5f}")  # fmt: skip
     print(f"  against the gradient: {downhill:+.5f}, "
           f"{downhill / min(changes):.0f} times the best of the others")  # fmt: skip
-    axes.hist(changes, bins=15, color="#0072B2", label=f"{args.directions} random directions")
-    axes.axvline(downhill, color="#D55E00", linewidth=2, label="against the gradient")
+    axes.hist(changes, bins=15, color=BLUE, label=f"{args.directions} random directions")
+    axes.axvline(downhill, color=RED, linewidth=2, label="against the gradient")
     axes.axvline(0, color="black", linewidth=1)
     axes.set_title(f"{state}: loss {loss().item():.3f}")
     axes.set_xlabel(f"change of the loss after a step of length {LENGTH:g} (nats)")
     axes.set_ylabel("number of directions")
     axes.legend(loc="upper center")
     close = axes.inset_axes([0.3, 0.2, 0.52, 0.5])
-    close.hist(changes, bins=15, color="#0072B2")
+    close.hist(changes, bins=15, color=BLUE)
     close.axvline(0, color="black", linewidth=1)
     close.set_title("the random directions alone", fontsize=9)
     close.tick_params(labelsize=8)

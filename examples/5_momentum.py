@@ -10,6 +10,7 @@ import numpy as np
 import minigrad as mg
 from minigrad import cli, nn, optim
 from minigrad import functional as F
+from minigrad.plot import BLUE, RED
 
 args = cli.arguments(__doc__, steps=(50, "steps of each path"))
 train_set, _ = cli.load(args.data)
@@ -128,7 +129,7 @@ spatial.set_box_aspect(None, zoom=0.85)  # or the label would be cut off
 spatial.view_init(elev=30, azim=-125)
 plane.contour(weights, biases, surface, levels=25, cmap="viridis", linewidths=0.8)
 plane.plot(*best, "*", color="black", markersize=14, label="lowest point")
-for (name, path), colour, marker in zip(paths.items(), ("#0072B2", "#D55E00"), "os"):
+for (name, path), colour, marker in zip(paths.items(), (BLUE, RED), "os"):
     height = [loss_at(*free(*map(float, p))).item() for p in path]
     spatial.plot(*path.T, height, color=colour, linewidth=2, zorder=10)
     plane.plot(*path.T, marker=marker, color=colour, markersize=3, linewidth=1, label=name)

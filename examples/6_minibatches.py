@@ -13,11 +13,12 @@ import minigrad as mg
 from minigrad import cli, nn, optim
 from minigrad import functional as F
 from minigrad.datasets import sample_minibatch
+from minigrad.plot import BLUE, GREEN, ORANGE
 
 args = cli.arguments(__doc__, seconds=(2.0, "seconds of training for each batch size"))
 train_set, _ = cli.load(args.data)
 inputs, targets = train_set.data, train_set.targets
-SIZES = {20: "#0072B2", 250: "#E69F00", 1000: "#009E73"}
+SIZES = {20: BLUE, 250: ORANGE, 1000: GREEN}
 LR = 0.05
 
 # %% [markdown]
@@ -93,7 +94,7 @@ for count in counts:
 print("forward and backward, median of 15:")
 for count, value in zip(counts, milliseconds):
     print(f"  {count:6,} examples: {value:7.3f} ms, {1e3 * value / count:8.2f} µs each")
-cost.plot(counts, milliseconds, "o-", color="#0072B2", label="measured")
+cost.plot(counts, milliseconds, "o-", color=BLUE, label="measured")
 per_example = milliseconds[-1] / counts[-1]
 cost.plot(counts, [per_example * n for n in counts], "--", color="gray",
           label=f"{1e3 * per_example:.2f} µs for each example")  # fmt: skip

@@ -11,6 +11,7 @@ import minigrad as mg
 from minigrad import cli, nn, optim
 from minigrad import functional as F
 from minigrad.datasets import sample_minibatch
+from minigrad.plot import BLUE, GREEN, ORANGE, PINK
 
 args = cli.arguments(__doc__, steps=(300, "steps of each training"))
 train_set, _ = cli.load(args.data)
@@ -25,10 +26,10 @@ inputs, targets = train_set.data[:1000], train_set.targets[:1000]
 
 # %%
 OPTIMIZERS = {
-    "gradient descent": (lambda params, lr: optim.SGD(params, lr), "#0072B2", "o"),
-    "momentum 0.9": (lambda params, lr: optim.SGD(params, lr, momentum=0.9), "#E69F00", "s"),
-    "RMSprop": (lambda params, lr: optim.RMSprop(params, lr), "#009E73", "^"),
-    "Adam": (lambda params, lr: optim.Adam(params, lr), "#CC79A7", "D"),
+    "gradient descent": (lambda params, lr: optim.SGD(params, lr), BLUE, "o"),
+    "momentum 0.9": (lambda params, lr: optim.SGD(params, lr, momentum=0.9), ORANGE, "s"),
+    "RMSprop": (lambda params, lr: optim.RMSprop(params, lr), GREEN, "^"),
+    "Adam": (lambda params, lr: optim.Adam(params, lr), PINK, "D"),
 }
 RATES = [10**power for power in np.arange(-4.5, 1.1, 0.5)]
 

@@ -10,6 +10,7 @@ import numpy as np
 import minigrad as mg
 from minigrad import cli, nn, optim
 from minigrad import functional as F
+from minigrad.plot import BLUE, RED
 
 args = cli.arguments(
     __doc__, steps=(300, "steps of each training"), starts=(5, "random starts for each width")
@@ -55,8 +56,8 @@ for width in WIDTHS:
 losses, rights = np.array(results).transpose(2, 0, 1)
 figure, panels = plt.subplots(1, 2, figsize=(11, 4.2), dpi=110, layout="constrained")
 for axes, values, colour, label in (
-    (panels[0], losses, "#0072B2", "loss on the training set (nats)"),
-    (panels[1], 100 * rights, "#D55E00", "accuracy on the test set (%)"),
+    (panels[0], losses, BLUE, "loss on the training set (nats)"),
+    (panels[1], 100 * rights, RED, "accuracy on the test set (%)"),
 ):
     for start in range(args.starts):
         axes.plot(WIDTHS, values[:, start], "o", color=colour, alpha=0.4, markersize=4,

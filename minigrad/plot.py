@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from .explain import describe, show, sweep, tape
 from .tensor import Tensor
 
-# Two colours that stay apart in print and for colour-blind readers (Okabe and Ito).
-BLUE, ORANGE = "#0072B2", "#D55E00"
+# Colours that stay apart in print and for colour-blind readers (Okabe and Ito).
+BLUE, RED, ORANGE, GREEN, PINK = "#0072B2", "#D55E00", "#E69F00", "#009E73", "#CC79A7"
 
 
 def training_curves(
@@ -38,7 +38,7 @@ def training_curves(
     for axes, what, scale in ((loss, "loss", 1), (accuracy, "accuracy", 100)):
         for part, label, colour in (
             ("train", "training, mean over the epoch", BLUE),
-            ("valid", "validation, at its end", ORANGE),
+            ("valid", "validation, at its end", RED),
         ):
             values = [scale * value for value in history[f"{part}_{what}"]]
             axes.plot(epochs, values, marker="o", markersize=3, color=colour, label=label)
@@ -50,6 +50,44 @@ def training_curves(
     loss.set_yscale("log")
     accuracy.set_ylabel("accuracy (%)")
     figure.savefig(path)
+
+
+def _arrange(
+    nodes: list[Tensor],
+) -> tuple[dict[Any, tuple[float, int]], dict[Any, dict[Any, None]]]:
+    """For each place its column and row (of the loss, 0 and 0), and the places below it.
+
+    A place is a Tensor, or (Tensor, row): what its arrows keep free in a row that they pass.
+    """
+    depth = dict.fromkeys(nodes, 0)  # the longest way to the loss
+    for node in reversed(nodes):
+        for parent in node.parents:
+            depth[parent] = max(depth[parent], depth[node] + 1)
+    rows: list[list[Any]] = [[] for _ in range(max(depth.values()) + 1)]
+    for node in nodes:
+        rows[depth[node]].append(node)
+    leads_to: dict[Any, dict[Any, None]] = {node: {} for node in nodes}  # ordered sets
+    for node in nodes:
+        for parent in node.parents:
+            below: Any = node
+            for row in range(depth[node] + 1, depth[parent]):
+                if (parent, row) not in leads_to:
+                    rows[row].append((parent, row))
+                    leads_to[parent, row] = {}
+                leads_to[parent, row][below] = None
+                below = parent, row
+            leads_to[parent][below] = None
+
+    # Each row is put in the order of what its places lead to, so that few arrows cross.
+    where: dict[Any, tuple[float, int]] = {}
+    for row, places in enumerate(rows):
+        wanted = {
+            place: sum(where[below][0] for below in leads_to[place]) / (len(leads_to[place]) or 1)
+            for place in places
+        }
+        places.sort(key=wanted.__getitem__)
+        where |= {place: (i - (len(places) - 1) / 2, row) for i, place in enumerate(places)}
+    return where, leads_to
 
 
 def graph(loss: Tensor, path: str | Path | None = None) -> Figure:
@@ -86,62 +124,31 @@ def graph(loss: Tensor, path: str | Path | None = None) -> Figure:
     column = 0.5 + 0.065 * max(len(line) for text in lines.values() for line in text)  # inches
     height = 0.6 + 0.14 * max(map(len, lines.values()))  # of a row, in inches
 
-    depth = dict.fromkeys(nodes, 0)  # the longest way to the loss: the row, counted from below
-    for node in reversed(nodes):
-        for parent in node.parents:
-            depth[parent] = max(depth[parent], depth[node] + 1)
-
-    # A place is a Tensor, or (Tensor, row): what its arrows keep free in a row that they pass.
-    rows: list[list[Any]] = [[] for _ in range(max(depth.values()) + 1)]
+    where, leads_to = _arrange(nodes)
+    x = {place: column * across for place, (across, _) in where.items()}
+    y = {place: height * row for place, (_, row) in where.items()}
+    # Half the height of each box, and of the tallest of its row, past which lines go straight.
+    half = {node: 0.05 + 0.07 * len(lines[node]) for node in nodes}
+    edge = dict.fromkeys(y.values(), 0.0)
     for node in nodes:
-        rows[depth[node]].append(node)
-    leads_to: dict[Any, dict[Any, None]] = {node: {} for node in nodes}  # an ordered set each
-    for node in nodes:
-        for parent in node.parents:
-            below: Any = node
-            for row in range(depth[node] + 1, depth[parent]):
-                if (parent, row) not in leads_to:
-                    rows[row].append((parent, row))
-                    leads_to[parent, row] = {}
-                leads_to[parent, row][below] = None
-                below = parent, row
-            leads_to[parent][below] = None
+        edge[y[node]] = max(edge[y[node]], half[node])
 
-    # Each row is put in the order of what its places lead to, so that few arrows cross.
-    x: dict[Any, float] = {}
-    y: dict[Any, float] = {}
-    for row, places in enumerate(rows):
-        wanted = {
-            place: sum(x[below] for below in leads_to[place]) / max(1, len(leads_to[place]))
-            for place in places
-        }
-        places.sort(key=wanted.__getitem__)
-        for i, place in enumerate(places):
-            x[place], y[place] = column * (i - (len(places) - 1) / 2), height * row
-
-    width, tall = max(3.0, column * max(map(len, rows))), max(3.0, height * len(rows))
-    middle = height * (len(rows) - 1) / 2
+    width, tall = max(3.0, column + 2 * max(x.values())), max(3.0, height + max(y.values()))
     figure = Figure(figsize=(width, tall), dpi=110)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_xlim(-width / 2, width / 2)
-    axes.set_ylim(middle - tall / 2, middle + tall / 2)
+    axes.set_ylim((max(y.values()) - tall) / 2, (max(y.values()) + tall) / 2)
     axes.axis("off")
-
-    # Half the height of each box; between a box and the edge of its row, lines go straight down.
-    half = {node: 0.05 + 0.07 * len(lines[node]) for node in nodes}
-    edge: dict[Any, float] = {}
-    for places in rows:
-        edge |= dict.fromkeys(places, max(half.get(place, 0) for place in places))
     segments: list[tuple[Any, Any]] = []
     for place, all_below in leads_to.items():
-        start, bottom = ((x[place], y[place] + sign * edge[place]) for sign in (1, -1))
+        start, bottom = ((x[place], y[place] + sign * edge[y[place]]) for sign in (1, -1))
         if place in texts:
             start = x[place], y[place] - half[place]
             colour = "white" if place.parents else "#CFE6F5" if place.requires_grad else "#E6E6E6"
             box = {"boxstyle": "round", "facecolor": colour, "edgecolor": "black"}
             axes.text(x[place], y[place], texts[place], ha="center", va="center", size=8, bbox=box)
         for below in all_below:
-            points = [start, bottom, (x[below], y[below] + edge[below])]
+            points = [start, bottom, (x[below], y[below] + edge[y[below]])]
             if below in texts:
                 points = list(dict.fromkeys([*points, (x[below], y[below] + half[below])]))
                 head = {"arrowstyle": "-|>", "color": BLUE, "shrinkA": 0, "shrinkB": 0}
