@@ -273,7 +273,7 @@ def _check_lengths(inputs: Tensor, targets: Tensor, **size: int) -> None:
 def minibatches(
     inputs: Tensor, targets: Tensor, batch_size: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield ``(inputs, targets)`` in batches, shuffled, until each example has come once.
+    """Yield ``(inputs, targets)`` in shuffled batches, each example once: one epoch.
 
     Parameters
     ----------

@@ -31,7 +31,7 @@ RULES = {
     "linear": ["G @ {1}", "Gᵀ @ {0}", "G, summed over the examples"],
     "relu": ["G where {out} > 0, else 0"],
     "log_softmax": ["G - exp({out}) * ΣG"],
-    "nll_loss": ["-G at the right class, divided as the mean is; else 0"],
+    "nll_loss": ["-G (of a mean, -G / N) at the right class, else 0"],
 }
 
 

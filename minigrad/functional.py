@@ -111,7 +111,7 @@ def relu(input: Tensor) -> Tensor:
 
 
 def log_softmax(input: Tensor, dim: int = -1) -> Tensor:
-    """The logarithm of the softmax along `dim`: log(exp(x_c) / Σ_k exp(x_k)).
+    """The logarithm of the softmax along `dim`: log(exp(x[c]) / Σ_j exp(x[j])).
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ def nll_loss(log_probs: Tensor, targets: ArrayLike, reduction: str = "mean") -> 
     targets : Tensor or array of integers, shape (N,)
         The index of the right class of each example, 0 to C-1.
     reduction : {"mean", "sum", "none"}
-        What becomes of the N losses. Of their mean, each receives G/N.
+        What becomes of the N losses. Under "mean", each of them receives G/N.
 
     Returns
     -------

@@ -28,8 +28,8 @@ def gradcheck(
     Parameters
     ----------
     f : callable
-        From Tensors to one float64 Tensor, differentiable within the step (6e-6, or that part
-        of a large input) around where it is checked.
+        From Tensors to one float64 Tensor, differentiable within the step (6e-6, times the
+        size of the input where that exceeds 1) around where it is checked.
     *inputs : Tensor or anything else
         The arguments of `f`. Those that require grad are checked, and must be float64: in
         float32 round-off would drown the finite difference.

@@ -83,7 +83,7 @@ def linear_backward_bias(grad: Array, grad_bias: Array) -> None:
             grad_bias[h] += grad[n, h]
 
 
-# ReLU (rectified linear unit), without which several linear layers were no more than one
+# ReLU (rectified linear unit): without it in between, several linear layers would amount to one
 #
 #   forward    out = max(x, 0)           NaN stays NaN, as in PyTorch
 #   backward   the slope is 1 where x > 0, and so out > 0, and 0 where x < 0:
@@ -156,8 +156,8 @@ def log_softmax_backward(grad: Array, softmax: Array, grad_x: Array) -> None:
             grad_x[n, c] = grad[n, c] - softmax[n, c] * total
 
 
-# Negative log-likelihood, one loss per example: 0 if the right class had probability 1, and the
-# larger the less probable it was
+# Negative log-likelihood: minus the logarithm of the probability that was given to the right
+# class, one loss for each example. It is 0 if that was 1, and the larger the smaller it was.
 #
 #   forward    losses[n] = -log_probs[n, targets[n]]
 #   backward   ∂L/∂log_probs[n, c] = -G[n] where c = targets[n], else 0
@@ -182,8 +182,10 @@ def nll_loss_backward(grad: Array, targets: Array, grad_log_probs: Array) -> Non
         grad_log_probs[n, targets[n]] = -grad[n]
 
 
-# Gradient descent and its variants (to be read with `optim`, which says what they are for).
-# Here G is the gradient of the parameter itself, and lr, the learning rate, the size of a step.
+# Gradient descent and its variants (`optim` says what they are for; skip this until then). Here
+# G is the gradient of the parameter itself, and lr, the learning rate, the size of a step. All
+# is elementwise: v is a velocity, m and s are running means of G and of G²; β and α say how much
+# of the old value is kept.
 #
 #   gradient descent   param ← param - lr G
 #   momentum           v ← β v + scale G             param ← param + rate v
@@ -193,9 +195,9 @@ def nll_loss_backward(grad: Array, targets: Array, grad_log_probs: Array) -> Non
 #   Adam               m ← keep1 m + part1 G         keep1 is β₁, part1 is 1 - β₁
 #                      s ← keep2 s + part2 G²        keep2 is β₂, part2 is 1 - β₂
 #                      param ← param - rate m / (√s / root + eps)
-#                      From m = 0, t steps lead to m = (1 - β₁) Σ_i β₁^(t-i) G_i, a mean whose
-#                      weights add up to 1 - β₁ᵗ only (a geometric series), not 1; likewise s.
-#                      Hence rate is lr / (1 - β₁ᵗ), root √(1 - β₂ᵗ).
+#                      From m = 0, gradients G_1 to G_t lead to m = (1 - β₁) Σ_i β₁^(t-i) G_i, a
+#                      mean whose weights add up to 1 - β₁ᵗ only (a geometric series), not 1;
+#                      likewise s. Hence rate is lr / (1 - β₁ᵗ), root √(1 - β₂ᵗ).
 #
 #   param, G and the states of one shape, any strides   all numbers of their dtype
 

@@ -1,4 +1,4 @@
-"""Layers and models: where the parameters live."""
+"""Layers and models: where the parameters live, the numbers that training changes."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -89,7 +89,7 @@ class Module:
             parameters[name].array[...] = array
 
     def extra_repr(self) -> str:
-        """What stands between the parentheses of a module without children."""
+        """What stands between the parentheses of a module without parts."""
         return ""
 
     def __repr__(self) -> str:
@@ -176,14 +176,14 @@ class MLP(Module):
     """A multi-layer perceptron: linear layers with ReLU between them, and log-softmax at the end.
 
     Its outputs are the logarithms of the probabilities of the classes. Layers but the last
-    are called hidden. Without one, this is softmax regression, softmax(Wx + b).
+    are called hidden. Without one, this is softmax regression, log(softmax(x @ Wᵀ + b)).
 
     Parameters
     ----------
     in_dim, out_dim : int
         The number of inputs of one example and of classes.
     hidden_dims : sequence of int
-        The number of units of each hidden layer.
+        The number of units (outputs) of each hidden layer.
     use_bias : bool
         Whether the linear layers have a bias.
     """

@@ -1,10 +1,11 @@
-"""Arithmetic, shapes, reductions and indexing, each with its VJP right below it.
+"""Arithmetic, shapes, indexing, products and reductions, with their VJPs.
 
-Every operation takes the same three steps: compute an array with NumPy, say in a nested
-function `vjp` how the gradient of the output becomes the gradients of the inputs, and
-hand both to `record`. (Where `vjp` is one short expression, it is a lambda.) In formulas, G
-is the gradient of the output, which code calls `grad`. A VJP keeps the arrays that it needs (x,
-y, out), and not their Tensors, to which somebody may assign other arrays before `backward`.
+Every operation that is not made of others takes the same three steps: compute an array with
+NumPy, say in a nested function `vjp` how the gradient of the output becomes the gradients of
+the inputs, and hand both to `record`. (Where `vjp` is one short expression, it is a lambda.)
+In formulas, G is the gradient of the output, which code calls `grad`. A VJP reads numbers from
+arrays that it has kept (x, y, out), never from its Tensors, to which somebody may assign other
+arrays before `backward`.
 
 On a first reading, read `unbroadcast` and `_sum`, then go to Arithmetic: the rest up to there
 only gives both operands one dtype. The names `sum`, `max` and `pow` are PyTorch's and hide
@@ -188,7 +189,7 @@ def pow(a: ArrayLike, b: ArrayLike) -> Tensor:
     """a ** b, elementwise
 
     For a > 0, aᵇ = exp(b log a), and the chain rule gives ∂aᵇ/∂a = aᵇ b/a = b aᵇ⁻¹ and
-    ∂aᵇ/∂b = aᵇ log a. The first holds for any a for which it exists.
+    ∂aᵇ/∂b = aᵇ log a. The first holds for any a for which aᵇ⁻¹ exists.
 
     >>> a, b = Tensor(3.0, requires_grad=True), Tensor(2.0, requires_grad=True)
     >>> pow(a, b).backward()
@@ -340,8 +341,9 @@ def matmul(a: ArrayLike, b: ArrayLike) -> Tensor:
 
     out[i, j] = Σ_k a[i, k] b[k, j]: a[i, k] is a factor in every out[i, j] of its row, so that
     ∂L/∂a[i, k] = Σ_j G[i, j] b[k, j], which is G @ bᵀ. Likewise ∂L/∂b[k, j] =
-    Σ_i a[i, k] G[i, j], which is aᵀ @ G. (Unless all are square, the shapes leave no other way
-    to multiply G by b and get that of a.) Of stacks, this holds matrix by matrix.
+    Σ_i a[i, k] G[i, j], which is aᵀ @ G. (Unless two of the three lengths are equal, the
+    shapes leave no other way to multiply G by b and get that of a.) Of stacks, this holds
+    matrix by matrix.
 
     >>> a = Tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
     >>> b = Tensor([[5.0], [6.0]], requires_grad=True)
@@ -396,7 +398,7 @@ def sum(x: Tensor, dim: int | tuple[int, ...] | None = None, keepdim: bool = Fal
 def mean(x: Tensor, dim: int | tuple[int, ...] | None = None, keepdim: bool = False) -> Tensor:
     """The mean over all elements or over `dim` (an int or several): a sum, divided.
 
-    Of n numbers each receives G/n.
+    Each of the n numbers receives G/n.
 
     >>> x = Tensor([1.0, 2.0, 3.0, 6.0], requires_grad=True)
     >>> mean(x).backward()

@@ -1,10 +1,11 @@
 """Gradient descent and its variants: outside the graph, in place.
 
-The gradient points to where the loss grows fastest; a step against it, as long as the gradient
-times the learning rate lr, makes the loss smaller, if lr is small enough. Momentum moves by a
-velocity to which each gradient adds: what they have in common builds up, what changes sign
-cancels. RMSprop divides each gradient by its own usual size, so that all parameters move about
-equally far; Adam does both. The formulas stand in `kernels`.
+The gradient points to where the loss, the number that is to become small, grows fastest. A
+step against it makes the loss smaller, if the learning rate lr, which the gradient is
+multiplied by, is small enough. Momentum moves by a velocity to which each gradient adds: what
+they have in common builds up, what changes sign cancels. RMSprop divides each gradient by its
+own usual size, the root of its mean square (RMS), so that all parameters move about equally
+far. Adam does both. The formulas stand in `kernels`.
 
 First the plain functions, each of which makes a whole step from a loss; then classes with
 PyTorch's names and arithmetic, which remember their state (velocities, running means) and
@@ -39,7 +40,7 @@ def _parameters(params: Tensors, name: str = "params") -> list[Tensor]:
 
 
 def _not_negative(**settings: float) -> Iterable[float]:
-    """The values of `settings`, in their order, if all may be one of an optimiser."""
+    """The values of `settings`, in their order; an error if one is negative or not finite."""
     for name, value in settings.items():
         if not (isinstance(value, Real) and 0 <= value < math.inf):
             raise ValueError(f"{name} must be a finite number that is not negative, got {value!r}")

@@ -25,8 +25,8 @@ def training_curves(
     history : mapping
         Lists of equal length, one number per epoch: ``train_loss``, ``valid_loss`` (in nats,
         the unit of natural logarithms) and ``train_accuracy``, ``valid_accuracy`` (0 to 1).
-        Those of training are means over the steps of the epoch, those of validation are taken
-        at its end.
+        Those of training are means over the steps of the epoch, those of validation, on
+        examples that are not trained on, are taken at its end.
     path : path
         Where to write; the ending decides the format.
     title : str

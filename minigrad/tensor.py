@@ -8,8 +8,9 @@ array of the shape of x. An operation out = f(x, ...) needs no more than the cha
 to turn G = ∂L/∂out into the gradient of an input (i and j run over all elements). This sum
 is the product of the vector G with the Jacobian, the matrix of all ∂out[j]/∂x[i]: hence its
 name, vector-Jacobian product (VJP). The Jacobian itself, which is huge, is never built. For
-out = x * y the VJP turns G into (G * y, G * x). If several operations use x, L depends on x
-through each of them: each sends back its contribution, and the gradient is their sum.
+out = x * y, elementwise, the VJP turns G into (G * y, G * x). If several operations use x, L
+depends on x through each of them: each sends back its contribution, and the gradient is their
+sum.
 
 An operation hands its result to `record`, together with its inputs (the parents) and its
 VJP: that is all the engine knows of any operation. Tensors and their parents are the nodes
@@ -98,7 +99,9 @@ class Tensor(Operators):
     data : array_like
         An ndarray is shared, not copied (`mg.tensor` copies); anything else is converted.
     requires_grad : bool
-        Whether `backward` shall leave a gradient in `grad`. Floating-point dtypes only.
+        Whether `backward` shall leave a gradient in `grad`. Floating-point dtypes only. (The
+        result of a recorded operation requires grad if an input does: it passes gradients on,
+        and keeps none.)
 
     Attributes
     ----------
@@ -184,10 +187,10 @@ class Tensor(Operators):
     def backward(self, gradient: ArrayLike | None = None) -> None:
         """Add ∂L/∂leaf, L being this Tensor, to the `grad` of every leaf it depends on.
 
-        Reverse-mode differentiation: start from the gradient of L with respect to itself,
-        and apply the chain rule from the result back, so that one pass serves all leaves: node
-        by node, each once, after all its consumers. Gradients add up over calls until they
-        are zeroed.
+        Reverse-mode differentiation, which is called back-propagation in networks: start from
+        the gradient of L with respect to itself, and apply the chain rule from the result
+        back, so that one pass serves all leaves: node by node, each once, after all its
+        consumers. Gradients add up over calls until they are zeroed.
 
         Parameters
         ----------

@@ -1,8 +1,9 @@
 """Strategies for Hypothesis: arrays and Tensors of many shapes, values and memory layouts.
 
-A strategy says what values there are. Hypothesis draws many of them, and of those with which a
-test fails it looks for the simplest. Whoever adds an operation tests its gradient with
-`gradcheck` on what these draw::
+A strategy says what values there are. Hypothesis draws many of them, calls the test with each
+(`@given`), and of those with which it fails looks for the simplest. `@st.composite` makes a
+strategy of a function, whose `draw` draws from others. Whoever adds an operation tests its
+gradient with `gradcheck` on what these draw::
 
     @settings(deadline=None)  # a kernel's first call takes a second: it is compiled
     @given(tensors(min_value=0.1, max_value=10))
