@@ -137,6 +137,7 @@ def test_explain_changes_nothing(capsys):
     loss.backward()
     grad, vjp = x.grad, loss.vjp
     mg.explain(loss)
+    plot.graph(loss)
     assert x.grad is grad and grad.tolist() == [2, 2] and loss.vjp is vjp
     failing = mg.record(x.array * 1, (x,), lambda grad: None)
     with pytest.raises(RuntimeError, match="must return a tuple"):

@@ -39,6 +39,21 @@ def test_gradient_update_moves_parameters_that_are_views():
     assert base.tolist() == [[0.5] * 2] * 3
 
 
+@pytest.mark.parametrize("order", "CF")
+@pytest.mark.parametrize("optimizer", [optim.SGD, optim.RMSprop, optim.Adam])
+def test_parameters_move_alike_in_any_layout(optimizer, order):
+    numbers = np.arange(6.0).reshape(2, 3)
+    w = mg.Tensor(np.asarray(numbers, order=order), requires_grad=True)
+    plain = [mg.tensor(number, requires_grad=True) for number in numbers.flat]
+    for params in ([w], plain):
+        stepper = optimizer(params, lr=0.1)
+        for _ in range(2):
+            stepper.zero_grad()
+            sum((param * param).sum() for param in params).backward()
+            stepper.step()
+    assert w.detach().numpy().ravel().tolist() == [param.item() for param in plain]
+
+
 def test_gradient_update_refuses_a_parameter_without_gradient():
     w, unused = mg.ones(2, requires_grad=True), mg.ones(3, requires_grad=True)
     with pytest.raises(RuntimeError, match=r"params\[1\] of shape \(3,\) has no gradient"):
