@@ -42,3 +42,19 @@ def test_broadcasting_tensors(drawn):
     a, b, c = drawn
     assert (a + b + c).shape == np.broadcast_shapes(a.shape, b.shape, c.shape)
     assert not (a + b + c).requires_grad
+
+
+@pytest.mark.parametrize(
+    "total, message",
+    [
+        (True, r"element \(0,\), which is 3: analytic gradient 12, finite difference 6 \(step"),
+        (False, r"finite difference [\d.]+ \(of a random combination of the outputs; step"),
+    ],
+)
+def test_a_wrong_gradient_is_reported_with_both_values(total, message):
+    def square(x):
+        out = mg.record(x.array**2, (x,), lambda grad: (4 * x.array * grad,))
+        return out.sum() if total else out
+
+    with pytest.raises(mg.GradcheckError, match=message):
+        mg.gradcheck(square, mg.tensor([3.0, 1.0], dtype=mg.float64, requires_grad=True))
