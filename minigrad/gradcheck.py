@@ -22,8 +22,9 @@ def gradcheck(
 ) -> bool:
     """Compare the gradients of `f` with central finite differences.
 
-    What is differentiated is a fixed random combination of all elements of the output, if they
-    are several, so that errors in two of them cannot cancel but by a rare accident.
+    What is differentiated is a fixed random combination of all elements of the output, so
+    that errors in two of them cannot cancel but by a rare accident. (Of a single one, it is a
+    multiple: a VJP that forgets the gradient that arrives must not pass.)
 
     Parameters
     ----------
@@ -77,9 +78,7 @@ def gradcheck(
     arrays = [x.array.copy() if isinstance(x, Tensor) else x for x in inputs]
     # The gradient is taken on the very arrays that were given, in their layout in memory.
     out, tensors = call([x.array if isinstance(x, Tensor) else x for x in inputs])
-    weights = np.ones(out.shape)
-    if weights.size > 1:
-        weights[...] = np.random.default_rng(0).uniform(0.5, 1.5, out.shape)
+    weights = np.asarray(np.random.default_rng(0).uniform(0.5, 1.5, out.shape))
     weights.flags.writeable = False  # a VJP must not write into what it is given
     out.backward(weights)
     grads = {i: tensors[i].grad.numpy().copy() for i in checked if tensors[i].grad is not None}
@@ -117,11 +116,11 @@ def gradcheck(
         allowed = atol + rtol * max(np.abs(numeric).max(initial=0), np.abs(analytic).max(initial=0))
         if not (np.all(error <= allowed) and np.isfinite(allowed)):
             flat = np.argmax(np.where(np.isnan(error), np.inf, error))
-            of = "" if weights.size == 1 else "of a random combination of the outputs; "
             worst = tuple(map(int, np.unravel_index(flat, error.shape)))
             raise GradcheckError(
                 f"input {i}, element {worst}, which is {arrays[i][worst]:.6g}: "
                 f"analytic gradient {analytic[worst]:.10g}, finite difference "
-                f"{numeric[worst]:.10g} ({of}step {steps[worst]:.2g}, allowed error {allowed:.2g})"
+                f"{numeric[worst]:.10g} (of a random combination of the outputs; "
+                f"step {steps[worst]:.2g}, allowed error {allowed:.2g})"
             )
     return True

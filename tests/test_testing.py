@@ -1,5 +1,7 @@
 """The strategies that `minigrad.testing` offers."""
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import find, given
@@ -44,17 +46,14 @@ def test_broadcasting_tensors(drawn):
     assert not (a + b + c).requires_grad
 
 
-@pytest.mark.parametrize(
-    "total, message",
-    [
-        (True, r"element \(0,\), which is 3: analytic gradient 12, finite difference 6 \(step"),
-        (False, r"finite difference [\d.]+ \(of a random combination of the outputs; step"),
-    ],
-)
-def test_a_wrong_gradient_is_reported_with_both_values(total, message):
+def test_a_wrong_gradient_is_reported_with_both_values():
     def square(x):
-        out = mg.record(x.array**2, (x,), lambda grad: (4 * x.array * grad,))
-        return out.sum() if total else out
+        return mg.record(x.array**2, (x,), lambda grad: (4 * x.array * grad,)).sum()
 
-    with pytest.raises(mg.GradcheckError, match=message):
+    with pytest.raises(mg.GradcheckError) as raised:
         mg.gradcheck(square, mg.tensor([3.0, 1.0], dtype=mg.float64, requires_grad=True))
+    found = re.findall(
+        r"element \(0,\), which is 3: analytic gradient (.*), .* (.*) \(of", str(raised)
+    )
+    analytic, numeric = map(float, found[0])
+    assert abs(analytic / numeric - 2) < 1e-6
