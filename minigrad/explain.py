@@ -1,6 +1,7 @@
 """See it happen: the forward pass as a numbered tape, and the backward sweep, step by step."""
 
 import functools
+from itertools import repeat
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -33,8 +34,7 @@ RULES = {
     "log_softmax": ["G - exp({out}) * ΣG"],
     "nll_loss": ["-G (of a mean, -G / N) at the right class, else 0"],
 }
-
-
+UNKNOWN = "its own rule"
 BROADCASTING = {"add", "mul", "div", "pow"}
 
 
@@ -166,13 +166,12 @@ def explain(loss: Tensor) -> None:
         print(f"  at {name} = {made}, G = {show(arriving)}")
         # An operation of somebody else may have the name of one of ours.
         ours = getattr(node.vjp, "__module__", "") in ("minigrad.ops", "minigrad.functional")
-        for i, (parent, grad) in enumerate(zip(node.parents, grads)):
+        operation = operation_name(node) if ours else ""
+        for parent, grad, rule in zip(node.parents, grads, RULES.get(operation, repeat(UNKNOWN))):
             if grad is None or not parent.requires_grad:
                 continue
-            rule = "its own rule"
-            if ours:
-                rule = RULES[operation_name(node)][i].format(*inputs, out=name)
-            if ours and operation_name(node) in BROADCASTING and parent.shape != node.shape:
+            rule = rule.format(*inputs, out=name)
+            if operation in BROADCASTING and parent.shape != node.shape:
                 rule += ", summed over what broadcasting repeated"
             met = parent in totals
             totals[parent] = totals[parent] + grad if met else grad

@@ -47,6 +47,8 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     ------
     RuntimeError
         If shapes or dtypes do not fit together.
+    TypeError
+        If an argument is no Tensor.
 
     Examples
     --------
@@ -90,7 +92,9 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def relu(input: Tensor) -> Tensor:
-    """max(input, 0), elementwise, of a float32 or float64 Tensor of any shape.
+    """max(input, 0), elementwise, of a Tensor of any shape.
+
+    A TypeError if `input` is no Tensor, a RuntimeError if it is neither float32 nor float64.
 
     >>> x = Tensor([-1.0, 0.0, 2.0], requires_grad=True)
     >>> relu(x).backward([5.0, 6.0, 7.0])

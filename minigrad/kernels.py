@@ -69,10 +69,9 @@ def linear_backward_input(grad: Array, weight: Array, grad_x: Array) -> None:
 
 
 def linear_backward_weight(grad: Array, x: Array, grad_weight: Array) -> None:
-    if len(x) == 1:  # an outer product, for which NumPy's matmul is five times as slow
-        np.multiply(grad.T, x, out=grad_weight)
-    else:
-        np.matmul(grad.T, x, out=grad_weight)
+    # Of one example it is an outer product, for which NumPy's matmul is five times as slow.
+    product = np.multiply if len(x) == 1 else np.matmul
+    product(grad.T, x, out=grad_weight)
 
 
 @kernel

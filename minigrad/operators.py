@@ -83,6 +83,9 @@ def _zero_(x: Tensor) -> Tensor:
     return x
 
 
+# How a Tensor is shown: as PyTorch does it, with 4 decimals, in lines of 80 characters
+
+
 def operation_name(x: Tensor) -> str:
     """The name of the operation that made a Tensor; empty for a leaf.
 
@@ -92,9 +95,6 @@ def operation_name(x: Tensor) -> str:
         return ""
     functions: list[str] = getattr(x.vjp, "__qualname__", "").split(".<locals>")
     return ["custom", *functions][-2].split(".")[-1]
-
-
-# How a Tensor is shown: as PyTorch does it, with 4 decimals, in lines of 80 characters
 
 
 def _repr(x: Tensor) -> str:

@@ -52,7 +52,7 @@ def _sum(array: np.ndarray, axis: tuple[int, ...], keepdims: Any = False) -> Any
 
 
 def combine(ufunc: np.ufunc, a: Tensor, b: Tensor) -> Any:
-    """The array ufunc(a, b), by NumPy's rules of broadcasting."""
+    """The array ufunc(a, b), by NumPy's rules of broadcasting; a RuntimeError if shapes misfit."""
     try:
         return ufunc(a.array, b.array)
     except ValueError as error:
@@ -279,6 +279,8 @@ def clone(x: Tensor) -> Tensor:
 def reshape(x: Tensor, *shape: Any) -> Tensor:
     """The same elements in another shape, shared where NumPy can; one length may be -1.
 
+    A RuntimeError if the number of elements differs.
+
     >>> x = Tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
     >>> reshape(x, -1).backward([1.0, 10.0, 100.0, 1000.0])
     >>> x.grad
@@ -345,6 +347,8 @@ def matmul(a: ArrayLike, b: ArrayLike) -> Tensor:
     shapes leave no other way to multiply G by b and get that of a.) Of stacks, this holds
     matrix by matrix.
 
+    A RuntimeError if dtypes differ, or shapes do not fit.
+
     >>> a = Tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
     >>> b = Tensor([[5.0], [6.0]], requires_grad=True)
     >>> matmul(a, b).backward([[1.0], [10.0]])
@@ -398,7 +402,7 @@ def sum(x: Tensor, dim: int | tuple[int, ...] | None = None, keepdim: bool = Fal
 def mean(x: Tensor, dim: int | tuple[int, ...] | None = None, keepdim: bool = False) -> Tensor:
     """The mean over all elements or over `dim` (an int or several): a sum, divided.
 
-    Each of the n numbers receives G/n.
+    Each of the n numbers receives G/n. A RuntimeError if they are integers.
 
     >>> x = Tensor([1.0, 2.0, 3.0, 6.0], requires_grad=True)
     >>> mean(x).backward()
@@ -416,6 +420,8 @@ Max = namedtuple("Max", ["values", "indices"])
 
 def max(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
     """The largest element; with `dim`, the pair ``(values, indices)`` along it.
+
+    A RuntimeError if there are no elements, an IndexError if there is no such `dim`.
 
     L depends on the largest element alone. Where two tie there is no derivative; we do as
     PyTorch: without `dim`, they share the gradient evenly; with it, the one at `indices` has

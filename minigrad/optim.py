@@ -207,8 +207,8 @@ class SGD(Optimizer):
 class RMSprop(Optimizer):
     """param -= lr * grad / (√square + eps), square being the running mean of grad².
 
-    It starts from 0, uncorrected, so that the first step is lr/√(1 - alpha) long, ten times lr
-    by default.
+    Of that mean, each step keeps the part `alpha`. It starts from 0, uncorrected, so that the
+    first step is lr/√(1 - alpha) long, ten times lr by default.
     """
 
     def __init__(self, params: Tensors, lr: float = 1e-2, alpha: float = 0.99, eps: float = 1e-8):

@@ -52,7 +52,7 @@ def is_grad_enabled() -> bool:
 
 @contextlib.contextmanager
 def no_grad() -> Iterator[None]:
-    """Record nothing in this thread: ``with no_grad():`` or ``@no_grad()``.
+    """Record nothing in this thread (or task): ``with no_grad():`` or ``@no_grad()``.
 
     Inside, results have ``requires_grad=False`` and leaves may be changed in place. Beware:
     a VJP keeps the arrays it needs, not copies. Changing one between the operation and
@@ -120,6 +120,10 @@ class Tensor(Operators):
         cycle, the graph is freed the moment its last Tensor goes out of scope.
     created : int
         When it was made. A Tensor is always younger than its parents.
+    shape, dtype : tuple of int, numpy.dtype
+        Those of `array`.
+    is_leaf : bool
+        Whether no recorded operation made it.
     """
 
     __slots__ = ("array", "parents", "vjp", "created", "_grad", "_requires_grad", "__weakref__")
@@ -269,6 +273,16 @@ def record(array: np.ndarray | np.generic, parents: tuple[Tensor, ...], vjp: VJP
         nothing is to be sent. `backward` gives it the parent's dtype. The VJP may return the
         very array it was given, or a view of it, but never write into it. Any other array that
         it returns must be new, since a leaf keeps it as its gradient without a copy.
+
+    Returns
+    -------
+    Tensor
+        It requires grad if a parent does, and operations are being recorded.
+
+    Raises
+    ------
+    TypeError
+        If `parents` is no tuple.
     """
     if not isinstance(parents, tuple):
         raise TypeError(f"record: parents must be a tuple of Tensors, as in (x,), got {parents!r}")
