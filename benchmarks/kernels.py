@@ -85,12 +85,11 @@ def with_minigrad(case):
     from minigrad import kernels
 
     x, weight, bias, g, targets = arrays(case)
-    weight = np.asfortranarray(weight)  # as nn.Linear makes it
     out, like_x, like_w = np.empty_like(g), np.empty_like(x), np.empty_like(weight)
-    losses, totals, log_probs = np.empty(case.n, "f4"), np.empty(case.d), np.empty_like(x)
+    losses, totals = np.empty(case.n, "f4"), np.empty(case.d)
+    log_probs, softmax = np.empty_like(x), np.empty_like(x)
     if case.kernel.startswith(("log_softmax", "nll")):
-        kernels.log_softmax_forward(x, log_probs)
-    lr = np.float32(1e-6)
+        kernels.log_softmax_forward(x, log_probs, softmax)
     return {
         "linear": lambda: kernels.linear_forward(x, weight, bias, out),
         "weight gradient": lambda: kernels.linear_backward_weight(g, x, like_w),
@@ -100,11 +99,11 @@ def with_minigrad(case):
         "relu backward": lambda: kernels.relu_backward(
             g.reshape(-1), x.reshape(-1), out.reshape(-1)
         ),
-        "log_softmax": lambda: kernels.log_softmax_forward(x, out),
-        "log_softmax backward": lambda: kernels.log_softmax_backward(g, np.exp(log_probs), out),
+        "log_softmax": lambda: kernels.log_softmax_forward(x, out, softmax),
+        "log_softmax backward": lambda: kernels.log_softmax_backward(g, softmax, out),
         "nll": lambda: kernels.nll_loss_forward(log_probs, targets, losses),
         "nll backward": lambda: kernels.nll_loss_backward(losses, targets, out),
-        "update": lambda: kernels.gradient_descent(x, g, lr),
+        "update": lambda: kernels.gradient_descent(x, g, 1e-6),
     }[case.kernel]
 
 

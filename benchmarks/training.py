@@ -69,8 +69,7 @@ COST = [Problem((100,), batch) for batch in (1, 10, 100, 1000, 10_000, 50_000)]
 
 def with_minigrad(problem):
     import minigrad as mg
-    from minigrad import functional as F
-    from minigrad import nn, optim
+    from minigrad import functional as F, nn, optim
 
     weights, biases, inputs, targets = problem.arrays()
     model = nn.MLP(784, 10, problem.hidden)
@@ -225,7 +224,7 @@ def with_autograd(problem):
 
 def floor(problem):
     weights, _, inputs, _ = problem.arrays()
-    weights = [np.asfortranarray(weight) for weight in weights]  # the faster layout, as ours
+    weights = [np.asfortranarray(weight) for weight in weights]  # the faster layout
     outs = [np.ones((problem.batch, len(w)), "f4") for w in weights]
     x_grads = [np.ones_like(out) for out in outs]
     w_grads = [np.empty_like(w) for w in weights]

@@ -7,11 +7,12 @@ python examples/1_autograd.py --help     all settings
 import matplotlib.pyplot as plt
 import numpy as np
 
+import common
 import minigrad as mg
-from minigrad import cli, optim
-from minigrad.plot import BLUE, GREEN, ORANGE, PINK
+from common import BLUE, GREEN, ORANGE, PINK
+from minigrad import optim
 
-args = cli.arguments(__doc__, steps=(200, "steps of gradient descent"))
+args = common.arguments(__doc__, steps=(200, "steps of gradient descent"))
 
 # %% [markdown]
 # A Tensor that requires grad remembers what is done with it. `backward()` walks back through

@@ -7,11 +7,11 @@ python examples/2_data.py --data mnist
 import matplotlib.pyplot as plt
 import numpy as np
 
-from minigrad import cli
-from minigrad.plot import BLUE, RED
+import common
+from common import BLUE, RED
 
-args = cli.arguments(__doc__)
-train_set, test_set = cli.load(args.data)
+args = common.arguments(__doc__)
+train_set, test_set = common.load(args.data)
 
 # %% [markdown]
 # An image is 28 x 28 numbers, 0 for the paper and 255 for the ink. Most of them are 0,

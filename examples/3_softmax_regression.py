@@ -7,13 +7,13 @@ python examples/3_softmax_regression.py --seed 1
 import matplotlib.pyplot as plt
 import numpy as np
 
+import common
 import minigrad as mg
-from minigrad import cli, nn, optim
-from minigrad import functional as F
-from minigrad.plot import BLUE, GREEN, ORANGE
+from common import BLUE, GREEN, ORANGE
+from minigrad import functional as F, nn, optim
 
-args = cli.arguments(__doc__, steps=(200, "steps of gradient descent"))
-train_set, test_set = cli.load(args.data)
+args = common.arguments(__doc__, steps=(200, "steps of gradient descent"))
+train_set, test_set = common.load(args.data)
 chosen = np.random.default_rng(args.seed).permutation(len(train_set))[:500]
 inputs, targets = train_set.data[chosen], train_set.targets[chosen]
 

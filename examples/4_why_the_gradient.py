@@ -7,15 +7,15 @@ python examples/4_why_the_gradient.py --data mnist
 import matplotlib.pyplot as plt
 import numpy as np
 
+import common
 import minigrad as mg
-from minigrad import cli, nn, optim
-from minigrad import functional as F
-from minigrad.plot import BLUE, RED
+from common import BLUE, RED
+from minigrad import functional as F, nn, optim
 
-args = cli.arguments(
+args = common.arguments(
     __doc__, directions=(100, "random directions"), steps=(60, "steps of the partial training")
 )
-train_set, _ = cli.load(args.data)
+train_set, _ = common.load(args.data)
 inputs, targets = train_set.data[:1000], train_set.targets[:1000]
 model = nn.MLP(hidden_dims=[50])
 parameters = list(model.parameters())

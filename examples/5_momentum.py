@@ -7,13 +7,13 @@ python examples/5_momentum.py --data mnist
 import matplotlib.pyplot as plt
 import numpy as np
 
+import common
 import minigrad as mg
-from minigrad import cli, nn, optim
-from minigrad import functional as F
-from minigrad.plot import BLUE, RED
+from common import BLUE, RED
+from minigrad import functional as F, nn, optim
 
-args = cli.arguments(__doc__, steps=(50, "steps of each path"))
-train_set, _ = cli.load(args.data)
+args = common.arguments(__doc__, steps=(50, "steps of each path"))
+train_set, _ = common.load(args.data)
 inputs, targets = train_set.data[:1000].view(-1, 784), train_set.targets[:1000]
 
 # %% [markdown]

@@ -9,14 +9,14 @@ import time
 import matplotlib.pyplot as plt
 import numpy as np
 
+import common
 import minigrad as mg
-from minigrad import cli, nn, optim
-from minigrad import functional as F
+from common import BLUE, GREEN, ORANGE
+from minigrad import functional as F, nn, optim
 from minigrad.datasets import sample_minibatch
-from minigrad.plot import BLUE, GREEN, ORANGE
 
-args = cli.arguments(__doc__, seconds=(2.0, "seconds of training for each batch size"))
-train_set, _ = cli.load(args.data)
+args = common.arguments(__doc__, seconds=(2.0, "seconds of training for each batch size"))
+train_set, _ = common.load(args.data)
 inputs, targets = train_set.data, train_set.targets
 SIZES = {20: BLUE, 250: ORANGE, 1000: GREEN}
 LR = 0.05

@@ -7,14 +7,14 @@ python examples/7_optimizers.py --data mnist
 import matplotlib.pyplot as plt
 import numpy as np
 
+import common
 import minigrad as mg
-from minigrad import cli, nn, optim
-from minigrad import functional as F
+from common import BLUE, GREEN, ORANGE, PINK
+from minigrad import functional as F, nn, optim
 from minigrad.datasets import sample_minibatch
-from minigrad.plot import BLUE, GREEN, ORANGE, PINK
 
-args = cli.arguments(__doc__, steps=(300, "steps of each training"))
-train_set, _ = cli.load(args.data)
+args = common.arguments(__doc__, steps=(300, "steps of each training"))
+train_set, _ = common.load(args.data)
 inputs, targets = train_set.data[:1000], train_set.targets[:1000]
 
 # %% [markdown]

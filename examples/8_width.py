@@ -7,15 +7,15 @@ python examples/8_width.py --data mnist
 import matplotlib.pyplot as plt
 import numpy as np
 
+import common
 import minigrad as mg
-from minigrad import cli, nn, optim
-from minigrad import functional as F
-from minigrad.plot import BLUE, RED
+from common import BLUE, RED
+from minigrad import functional as F, nn, optim
 
-args = cli.arguments(
+args = common.arguments(
     __doc__, steps=(300, "steps of each training"), starts=(5, "random starts for each width")
 )
-train_set, test_set = cli.load(args.data)
+train_set, test_set = common.load(args.data)
 inputs, targets = train_set.data[:200], train_set.targets[:200]
 test_inputs, test_targets = test_set.data[:2000], test_set.targets[:2000]
 WIDTHS = [1, 2, 3, 5, 10, 20, 50, 100, 200, 500]

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+import common
 import minigrad as mg
-from minigrad import cli, datasets, nn, optim, plot
-from minigrad import functional as F
+from minigrad import datasets, functional as F, nn, optim, plot
 
 EPOCHS = {"mnist": 10, "digits": 60}  # the digits are so few that they need more rounds
 OPTIMIZERS = {  # with the learning rates that they have by default
@@ -30,7 +30,11 @@ OPTIMIZERS = {  # with the learning rates that they have by default
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     option = parser.add_argument
-    count, positive, seed = cli.number(int, 1), cli.number(float, 1e-12), cli.number(int, 0)
+    count, positive, seed = (
+        common.number(int, 1),
+        common.number(float, 1e-12),
+        common.number(int, 0),
+    )
     option(
         "--data",
         choices=["auto", "mnist", "digits"],
@@ -92,12 +96,12 @@ def parse_arguments():
 def load(name):
     """The data set called `name`, and the name of the one that was loaded."""
     if name != "auto":
-        return cli.load(name), name
+        return common.load(name), name
     try:
         return datasets.load_mnist_data(change_tensors=True, download=True), "mnist"
     except (ImportError, OSError, RuntimeError) as error:
         print(f"No MNIST: {error}")
-    return cli.load("digits"), "digits"
+    return common.load("digits"), "digits"
 
 
 @mg.no_grad()

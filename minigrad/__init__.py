@@ -1,50 +1,51 @@
 """minigrad: reverse-mode automatic differentiation on NumPy and Numba, small enough to read."""
 
-import ctypes
+from typing import TYPE_CHECKING
 
-from . import datasets, functional, nn, optim
-from . import operators as operators  # gives Tensor its operators
-from .creation import (
-    from_numpy,
-    manual_seed,
-    ones,
-    ones_like,
-    randn,
-    randn_like,
-    tensor,
-    zeros,
-    zeros_like,
+from . import functional as functional, memory, more_ops, nn as nn, ops, optim as optim
+from .checking import GradcheckError as GradcheckError, gradcheck as gradcheck
+from .engine import is_grad_enabled as is_grad_enabled, no_grad as no_grad
+from .explaining import explain as explain
+from .ops import rule as rule
+from .serialization import load as load, save as save
+from .tensors import (
+    Tensor as Tensor,
+    float32 as float32,
+    float64 as float64,
+    from_numpy as from_numpy,
+    int64 as int64,
+    manual_seed as manual_seed,
+    ones as ones,
+    ones_like as ones_like,
+    operation as operation,
+    randn as randn,
+    randn_like as randn_like,
+    tensor as tensor,
+    zeros as zeros,
+    zeros_like as zeros_like,
 )
-from .explain import explain
-from .functional import relu
-from .gradcheck import GradcheckError, gradcheck
-from .ops import argmax, exp, log, matmul, max, mean, sum, tanh
-from .serialization import load, save
-from .tensor import Tensor, float32, float64, int64, is_grad_enabled, no_grad, record
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "argmax", "datasets", "exp", "explain", "float32", "float64", "from_numpy", "functional",
-    "gradcheck", "GradcheckError", "int64", "is_grad_enabled", "load", "log", "manual_seed",
-    "matmul", "max", "mean", "nn", "no_grad", "ones", "ones_like", "optim", "randn", "randn_like",
-    "record", "relu", "save", "sum", "tanh", "tensor", "Tensor", "zeros", "zeros_like",
-]  # fmt: skip
+# PyTorch's functions that do what the method of the same name does
 
+exp = operation(ops.exp)
+log = operation(ops.log)
+matmul = operation(ops.matmul)
+relu = operation(ops.relu)
+tanh = operation(more_ops.tanh)
+argmax, max, mean, sum = Tensor.argmax, Tensor.max, Tensor.mean, Tensor.sum
 
-def _keep_freed_memory() -> None:
-    """Let glibc keep the memory of freed arrays, up to 256 MB, for the next training step.
+memory.keep_freed_memory()
 
-    By default it hands large blocks back to the system at once, which must then clear every
-    page anew: a fifth of a step's time with batches of 250 to 10,000. See mallopt(3).
-    """
-    M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):  # another C library: macOS, Windows
-        return
-    mallopt(M_MMAP_THRESHOLD, 32 << 20)  # the largest value that glibc takes
-    mallopt(M_TRIM_THRESHOLD, 256 << 20)
+if TYPE_CHECKING:
+    from . import datasets as datasets
+else:
 
+    def __getattr__(name):
+        """Import `datasets` when it is first used: it loads what is needed for downloads."""
+        if name != "datasets":
+            raise AttributeError(f"module 'minigrad' has no attribute {name!r}")
+        import importlib
 
-_keep_freed_memory()
+        return importlib.import_module("minigrad.datasets")

@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 
 from . import serialization
-from .creation import generator
-from .tensor import Tensor
+from .tensors import Tensor, generator
 
 # The four files of MNIST and their SHA-256: a file that differs is never used.
 MNIST_FILES = {

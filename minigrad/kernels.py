@@ -1,9 +1,8 @@
 """The numerical work of the operations of a network, on plain arrays: kernels.
 
-Numba compiles their loops; the rest is NumPy's exp and its matrix product @, for which NumPy
-calls a library named BLAS. Every kernel writes into an array that its caller owns. A forward
-kernel and its backward kernel stand side by side, under one formula. Shapes are given in
-these letters: N examples, D inputs and H outputs of a layer, C classes. The arrays of one
+Numba compiles each of them as a whole. Every kernel writes into an array that its caller owns.
+A forward kernel and its backward kernel are side by side, under one formula. Shapes are given
+in these letters: N examples, D inputs and H outputs of a layer, C classes. The arrays of one
 call share one dtype, float32 or float64, and are C-contiguous unless noted.
 
 Nothing is compiled at import: Numba compiles a kernel at its first call and keeps the
@@ -17,6 +16,8 @@ from typing import Any, TypeVar, cast
 import numba
 import numpy as np
 from numpy import ndarray as Array
+
+from .blas import product
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -46,32 +47,34 @@ def kernel(function: Function) -> Function:
 #   x (N, D)   W (H, D)   b (H,) or None   out, G (N, H)   ∂L/∂b (H,) always of float64:
 #   over many examples, a sum of float32 would lose digits
 #
-# The products are BLAS's work, in any memory layout. They go through NumPy rather than
-# through Numba's np.dot, which brings SciPy's BLAS: two BLAS libraries in one process each
-# keep a pool of waiting threads, and stall each other for milliseconds.
-
-
-def linear_forward(x: Array, weight: Array, bias: Array | None, out: Array) -> None:
-    np.matmul(x, weight.T, out=out)
-    if bias is not None:
-        add_bias(out, bias)
+# x, W and G may lie in memory in any way. C and Fortran order cost no copy.
 
 
 @kernel
-def add_bias(out: Array, bias: Array) -> None:
-    for n in range(out.shape[0]):
-        for h in range(out.shape[1]):
-            out[n, h] += bias[h]
+def linear_forward(x: Array, weight: Array, bias: Array | None, out: Array) -> None:
+    product(x, weight.T, out)
+    if bias is not None:
+        for n in range(out.shape[0]):
+            for h in range(out.shape[1]):
+                out[n, h] += bias[h]
 
 
+@kernel
 def linear_backward_input(grad: Array, weight: Array, grad_x: Array) -> None:
-    np.matmul(grad, weight, out=grad_x)
+    product(grad, weight, grad_x)
 
 
+@kernel
 def linear_backward_weight(grad: Array, x: Array, grad_weight: Array) -> None:
-    # Of one example it is an outer product, for which NumPy's matmul is five times as slow.
-    product = np.multiply if len(x) == 1 else np.matmul
-    product(grad.T, x, out=grad_weight)
+    outputs, inputs = grad_weight.shape
+    if outputs > 16:
+        product(grad.T, x, grad_weight)
+    else:  # for few outputs, BLAS is faster by a third at the transposed product
+        transposed = np.empty((inputs, outputs), grad_weight.dtype)
+        product(x.T, grad, transposed)
+        for h in range(outputs):
+            for d in range(inputs):
+                grad_weight[h, d] = transposed[d, h]
 
 
 @kernel
@@ -111,38 +114,29 @@ def relu_backward(grad: Array, out: Array, grad_x: Array) -> None:
 #              for any m, as exp(-m) cancels in the fraction. The largest x is taken: no
 #              exponent is then above 0, nothing overflows, and the sum is at least 1, so its
 #              logarithm is safe.
-#   backward   out[c] = x[c] - log S, and ∂(log S)/∂x[k] = exp(x[k]) / S, which is exp(out[k]),
-#              the softmax. With [c = k] for 1 if c = k, else 0,
-#              ∂out[c]/∂x[k] = [c = k] - exp(out[k])
-#              ∂L/∂x[k] = Σ_c G[c] ∂out[c]/∂x[k] = G[k] - exp(out[k]) Σ_c G[c]
+#   backward   out[c] = x[c] - log S, and ∂(log S)/∂x[k] = exp(x[k]) / S, which is the softmax,
+#              exp(out[k]). With [c = k] for 1 if c = k, else 0,
+#              ∂out[c]/∂x[k] = [c = k] - softmax[k]
+#              ∂L/∂x[k] = Σ_c G[c] ∂out[c]/∂x[k] = G[k] - softmax[k] Σ_c G[c]
 #
-#   x, out, G (N, C)
-
-
-def log_softmax_forward(x: Array, out: Array) -> None:
-    subtract_largest(x, out)
-    subtract_log_of_sum(np.exp(out), out)  # NumPy's exp is vectorised, that of a loop is not
+#   x, out, softmax, G (N, C)   the forward kernel keeps the softmax, as an exponential is slow
 
 
 @kernel
-def subtract_largest(x: Array, out: Array) -> None:
+def log_softmax_forward(x: Array, out: Array, softmax: Array) -> None:
     for n in range(x.shape[0]):
         largest = x.dtype.type(-np.inf)
         for c in range(x.shape[1]):
             largest = max(largest, x[n, c])
+        total = np.float64(0)  # sum in double precision: C may be large
         for c in range(x.shape[1]):
             out[n, c] = x[n, c] - largest
-
-
-@kernel
-def subtract_log_of_sum(exps: Array, out: Array) -> None:
-    for n in range(exps.shape[0]):
-        total = np.float64(0)  # sum in double precision: C may be large
-        for c in range(exps.shape[1]):
-            total += exps[n, c]
-        log_total = out.dtype.type(np.log(total))
-        for c in range(exps.shape[1]):
+            softmax[n, c] = np.exp(out[n, c])
+            total += softmax[n, c]
+        log_total, share = out.dtype.type(np.log(total)), out.dtype.type(1 / total)
+        for c in range(x.shape[1]):
             out[n, c] -= log_total
+            softmax[n, c] *= share
 
 
 @kernel
@@ -183,53 +177,77 @@ def nll_loss_backward(grad: Array, targets: Array, grad_log_probs: Array) -> Non
 
 # Gradient descent and its variants (`optim` says what they are for; skip this until then). Here
 # G is the gradient of the parameter itself, and lr, the learning rate, the size of a step. All
-# is elementwise: v is a velocity, m and s are running means of G and of G²; β and α say how much
-# of the old value is kept.
+# is elementwise: v is a velocity; m and s are running means of G and of G². Each formula is in
+# the loop of its kernel.
 #
-#   gradient descent   param ← param - lr G
-#   momentum           v ← β v + scale G             param ← param + rate v
-#                      momentum_update: scale is -lr, rate 1; SGD: scale is 1, rate -lr
-#   RMSprop            s ← keep s + part G²          param ← param - lr G / (√(s + inside) + eps)
-#                      keep is α, part is 1 - α; rmsprop_update has eps = 0, RMSprop inside = 0
-#   Adam               m ← keep1 m + part1 G         keep1 is β₁, part1 is 1 - β₁
-#                      s ← keep2 s + part2 G²        keep2 is β₂, part2 is 1 - β₂
-#                      param ← param - rate m / (√s / root + eps)
-#                      From m = 0, gradients G_1 to G_t lead to m = (1 - β₁) Σ_i β₁^(t-i) G_i, a
-#                      mean whose weights add up to 1 - β₁ᵗ only (a geometric series), not 1;
-#                      likewise s. Hence rate is lr / (1 - β₁ᵗ), root √(1 - β₂ᵗ).
-#
-#   param, G and the states of one shape, any strides   all numbers of their dtype
+#   param, G and the states of one shape, any strides   settings are numbers of any kind
 
 
 @kernel
 def gradient_descent(param: Array, grad: Array, lr: float) -> None:
+    lr = param.dtype.type(lr)
     for i in range(param.size):
         param.flat[i] -= lr * grad.flat[i]
 
 
-@kernel
-def momentum(param: Array, grad: Array, velocity: Array,
-             beta: float, scale: float, rate: float) -> None:  # fmt: skip
-    for i in range(param.size):
-        velocity.flat[i] = beta * velocity.flat[i] + scale * grad.flat[i]
-        param.flat[i] += rate * velocity.flat[i]
+# Two ways to write momentum. With a constant lr, this velocity is -lr times the other one.
 
 
 @kernel
-def rmsprop(param: Array, grad: Array, square: Array,
-            keep: float, part: float, lr: float, inside: float, eps: float) -> None:  # fmt: skip
+def momentum(param: Array, grad: Array, v: Array, lr: float, beta: float) -> None:
+    lr, beta = param.dtype.type(lr), param.dtype.type(beta)
     for i in range(param.size):
-        g = grad.flat[i]
-        s = square.flat[i] = keep * square.flat[i] + part * g * g
-        param.flat[i] -= lr * g / (np.sqrt(s + inside) + eps)
+        v.flat[i] = beta * v.flat[i] - lr * grad.flat[i]
+        param.flat[i] += v.flat[i]
 
 
 @kernel
-def adam(param: Array, grad: Array, mean: Array, square: Array,
-         keep1: float, part1: float, keep2: float, part2: float,
-         rate: float, root: float, eps: float) -> None:  # fmt: skip
+def sgd_momentum(param: Array, grad: Array, v: Array, lr: float, beta: float) -> None:
+    lr, beta = param.dtype.type(lr), param.dtype.type(beta)
     for i in range(param.size):
-        g = grad.flat[i]
-        m = mean.flat[i] = keep1 * mean.flat[i] + part1 * g
-        s = square.flat[i] = keep2 * square.flat[i] + part2 * g * g
-        param.flat[i] -= rate * m / (np.sqrt(s) / root + eps)
+        v.flat[i] = beta * v.flat[i] + grad.flat[i]
+        param.flat[i] -= lr * v.flat[i]
+
+
+# Two ways to keep RMSprop from dividing by 0: epsilon inside the root, and eps outside.
+
+
+@kernel
+def rmsprop_inside(param: Array, grad: Array, s: Array,
+                   lr: float, alpha: float, epsilon: float) -> None:  # fmt: skip
+    number = param.dtype.type
+    rest = number(1 - alpha)
+    lr, alpha, epsilon = number(lr), number(alpha), number(epsilon)
+    for i in range(param.size):
+        s.flat[i] = alpha * s.flat[i] + rest * grad.flat[i] ** 2
+        param.flat[i] -= lr * grad.flat[i] / np.sqrt(s.flat[i] + epsilon)
+
+
+@kernel
+def rmsprop_outside(param: Array, grad: Array, s: Array,
+                    lr: float, alpha: float, eps: float) -> None:  # fmt: skip
+    number = param.dtype.type
+    rest = number(1 - alpha)
+    lr, alpha, eps = number(lr), number(alpha), number(eps)
+    for i in range(param.size):
+        s.flat[i] = alpha * s.flat[i] + rest * grad.flat[i] ** 2
+        param.flat[i] -= lr * grad.flat[i] / (np.sqrt(s.flat[i]) + eps)
+
+
+# Adam at step t = 1, 2, ... From m = 0, gradients G_1 to G_t lead to
+# m = (1 - β₁) Σ_i β₁^(t-i) G_i, a mean whose weights add up to 1 - β₁ᵗ only (a geometric
+# series), not 1. Dividing by that makes it a true mean, m̂; likewise v̂.
+
+
+@kernel
+def adam(param: Array, grad: Array, m: Array, v: Array,
+         lr: float, beta1: float, beta2: float, eps: float, t: int) -> None:  # fmt: skip
+    number = param.dtype.type
+    rest1, rest2 = number(1 - beta1), number(1 - beta2)
+    correct1, correct2 = number(1 / (1 - beta1**t)), number(1 / (1 - beta2**t))
+    lr, beta1, beta2, eps = number(lr), number(beta1), number(beta2), number(eps)
+    for i in range(param.size):
+        m.flat[i] = beta1 * m.flat[i] + rest1 * grad.flat[i]
+        v.flat[i] = beta2 * v.flat[i] + rest2 * grad.flat[i] ** 2
+        m_hat, v_hat = correct1 * m.flat[i], correct2 * v.flat[i]
+        param.flat[i] -= lr * m_hat / (np.sqrt(v_hat) + eps)

@@ -1,14 +1,17 @@
 """Layers and models: where the parameters live, the numbers that training changes."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from . import functional as F
-from .creation import generator
-from .tensor import Tensor, as_array, float32
+from .tensors import Tensor, as_array, float32, generator
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 
 class Parameter(Tensor):
@@ -27,7 +30,9 @@ class Module:
     """Base class of layers and models: build the parts in `__init__`, use them in `forward`.
 
     Attributes that are Parameters or Modules are found by themselves, in the order in which
-    they were assigned.
+    they were assigned, and so are those in lists, tuples and dicts: of
+    ``self.layers = [Linear(4, 3)]``, the parameters are ``layers.0.weight`` and
+    ``layers.0.bias``.
     """
 
     def forward(self, *inputs: Any) -> Any:
@@ -36,9 +41,28 @@ class Module:
     def __call__(self, *inputs: Any) -> Any:
         return self.forward(*inputs)
 
-    def named_children(self) -> Iterator[tuple[str, "Module"]]:
-        """Yield ``(name, module)`` for each Module that is an attribute of this one."""
-        return ((name, part) for name, part in vars(self).items() if isinstance(part, Module))
+    def _named_parts(self) -> Iterator[tuple[str, Any]]:
+        """Yield ``(name, part)`` for each Module and Parameter among the attributes."""
+        unexplored = list(vars(self).items())[::-1]
+        while unexplored:
+            name, value = unexplored.pop()
+            if isinstance(value, (Module, Parameter)):
+                yield name, value
+            elif isinstance(value, (list, tuple, dict)):
+                items = value.items() if isinstance(value, dict) else enumerate(value)
+                unexplored += [(f"{name}.{key}", part) for key, part in items][::-1]
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        """Yield ``(name, module)`` for each Module among the attributes."""
+        return ((name, part) for name, part in self._named_parts() if isinstance(part, Module))
+
+    def _all_names(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
+        """Yield ``(name, parameter)``; one that is used in two places comes under both names."""
+        for name, part in self._named_parts():
+            if isinstance(part, Parameter):
+                yield prefix + name, part
+            else:
+                yield from part._all_names(f"{prefix}{name}.")
 
     def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
         """Yield ``(name, parameter)``, with dotted names: of an `MLP`, ``main.0.weight`` first.
@@ -46,12 +70,8 @@ class Module:
         A Parameter that is used in two places comes once, under its first name.
         """
         names: dict[Parameter, str] = {}
-        for name, value in vars(self).items():
-            if isinstance(value, Parameter):
-                names.setdefault(value, prefix + name)
-            elif isinstance(value, Module):
-                for inner, parameter in value.named_parameters(f"{prefix}{name}."):
-                    names.setdefault(parameter, inner)
+        for name, parameter in self._all_names(prefix):
+            names.setdefault(parameter, name)
         return ((name, parameter) for parameter, name in names.items())
 
     def parameters(self) -> Iterator[Parameter]:
@@ -68,29 +88,39 @@ class Module:
         Parameters
         ----------
         state : mapping from name to Tensor or array
-            What `state_dict` gave, or `load` has read from a file.
+            What `state_dict` gave, or `load` has read from a file. A Parameter that is used in
+            two places may come under one of its names or, as in PyTorch, under all.
 
         Raises
         ------
         TypeError
             If `state` is no mapping, such as a file name, or holds something else than numbers.
         RuntimeError
-            If names are missing or unexpected or a shape differs; all are listed, and the
-            model is as it was.
+            If names are missing or unexpected, a shape differs, or two names of one Parameter
+            come with different numbers; all are listed, and the model is as it was.
         """
         if not isinstance(state, Mapping):
             raise TypeError(f"state must map names to Tensors, got {type(state).__name__}")
-        parameters = dict(self.named_parameters())
-        new = {name: as_array(state[name]).copy() for name in parameters if name in state}
-        problems = "".join(f"\n  unexpected: {name}" for name in state if name not in parameters)
-        for name, parameter in parameters.items():
-            got = new[name].shape if name in new else "nothing"
-            if got != parameter.shape:
-                problems += f"\n  {name}: got {got}, wanted {parameter.shape}"
+        names: dict[Parameter, list[str]] = {}
+        for name, parameter in self._all_names():
+            names.setdefault(parameter, []).append(name)
+        unexpected = [name for name in state if not any(name in known for known in names.values())]
+        problems = "".join(f"\n  unexpected: {name}" for name in unexpected)
+        new: dict[Parameter, np.ndarray] = {}
+        for parameter, known in names.items():
+            given = {name: as_array(state[name]) for name in known if name in state}
+            if not given:
+                problems += f"\n  {known[0]}: got nothing, wanted {parameter.shape}"
+            for name, array in given.items():
+                if array.shape != parameter.shape:
+                    problems += f"\n  {name}: got {array.shape}, wanted {parameter.shape}"
+                elif not np.array_equal(array, new.setdefault(parameter, array), equal_nan=True):
+                    problems += f"\n  {name}: differs from another name of the same parameter"
         if problems:
             raise RuntimeError(f"state does not fit {type(self).__name__}:{problems}")
-        for name, array in new.items():
-            parameters[name].array[...] = array
+        copies = [(parameter, array.copy()) for parameter, array in new.items()]
+        for parameter, array in copies:  # the state may share memory with this very model
+            parameter.array[...] = array
 
     def extra_repr(self) -> str:
         """What stands between the parentheses of a module without parts."""
@@ -119,8 +149,7 @@ class Linear(Module):
         Both are drawn uniformly between -1/√D and 1/√D, as PyTorch does. A uniform number
         between -u and u has variance u²/3, here 1/(3D). Variances of independent numbers add
         up: over the draws, Σ_d x[d] W[h, d] has the variance Σ_d x[d]² / (3D), a third of the
-        mean square of x. So outputs neither grow nor shrink with D. The weight lies column by
-        column in memory, so that ``weight.view(-1)`` is a copy.
+        mean square of x. So outputs neither grow nor shrink with D.
     """
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True):
@@ -133,8 +162,7 @@ class Linear(Module):
 
     def _draw(self, *shape: int) -> Parameter:
         bound = 1 / self.in_features**0.5
-        # Column by column in memory: for small batches, BLAS is up to a third faster then.
-        return Parameter(generator.uniform(-bound, bound, shape).astype(float32, order="F"))
+        return Parameter(generator.uniform(-bound, bound, shape).astype(float32))
 
     def forward(self, input: Tensor) -> Tensor:
         return F.linear(input, self.weight, self.bias)
@@ -164,7 +192,7 @@ class Sequential(Module):
         return sum(1 for _ in self)
 
     def __iter__(self) -> Iterator[Module]:
-        return (module for _, module in self.named_children())
+        return (part for part in vars(self).values() if isinstance(part, Module))
 
     def __getitem__(self, index: Any) -> Any:
         return list(self)[index]

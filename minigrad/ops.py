@@ -1,464 +1,490 @@
-"""Arithmetic, shapes, indexing, products and reductions, with their VJPs.
+"""Operations: each is a function on arrays that returns its result and its derivatives.
 
-Every operation that is not made of others takes the same three steps: compute an array with
-NumPy, say in a nested function `vjp` how the gradient of the output becomes the gradients of
-the inputs, and hand both to `record`. (Where `vjp` is one short expression, it is a lambda.)
-In formulas, G is the gradient of the output, which code calls `grad`. A VJP reads numbers from
-arrays that it has kept (x, y, out), never from its Tensors, to which somebody may assign other
-arrays before `backward`.
+An operation returns a tuple: the result and, for each input, a function from G, the gradient
+of the result, to the gradient of that input (a VJP; see `engine`). It knows no graph. What all
+operations share is done for them: the arrays arrive in one dtype, a VJP may ignore that its
+input was broadcast, and it is called only if somebody needs that gradient. Settings that are
+not differentiated are keyword arguments.
 
-On a first reading, read `unbroadcast` and `_sum`, then go to Arithmetic: the rest up to there
-only gives both operands one dtype. The names `sum`, `max` and `pow` are PyTorch's and hide
-Python's own in this file; its `dim` is what NumPy calls axis.
+A VJP returns G, a view of G or a new array, and writes into none that it has not made itself.
+It keeps the arrays it needs: where a shape is all it needs, it keeps the shape.
+
+The names `sum` and `pow` are PyTorch's and hide Python's own in this file; its `dim` is what
+NumPy calls axis.
 """
 
-from collections import namedtuple
-from typing import Any
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+from numpy import ndarray as Array
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
-from numpy.typing import ArrayLike, DTypeLike
 
-from .creation import as_shape
-from .tensor import Grads, Tensor, as_array, float32, float64, int64, record
+from . import kernels
 
-# Shared by all below: broadcasting and dtypes
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
+
+Made = tuple[Any, ...]  # the result and the VJPs
+Dims = int | tuple[int, ...] | None
+Operation = TypeVar("Operation", bound=Callable[..., Made])
 
 
-def unbroadcast(grad: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Sum `grad` down to `shape`, from which NumPy had broadcast an input.
+def rule(*texts: str, dtypes: str = "common") -> Callable[[Operation], Operation]:
+    """Say in words what the VJPs of an operation do, for `explain`, and which dtypes it takes.
 
-    Broadcasting uses one number in many places; by the chain rule their gradients add up.
+    Parameters
+    ----------
+    *texts : str
+        One for each input. {0}, {1}, ... are the names of the inputs, {out} that of the result.
+    dtypes : {"common", "float", "same", "kernel"}
+        How the inputs are brought to one dtype: as PyTorch promotes them; so, and integers to
+        float32; not at all, for different dtypes are refused; likewise, and float32 and
+        float64 only.
 
-    >>> grad = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
-    >>> unbroadcast(grad, (3,))  # each number was used in two rows
-    array([5., 7., 9.])
-    >>> unbroadcast(grad, (2, 1))  # each number was used in three columns
-    array([[ 6.],
-           [15.]])
+    Raises
+    ------
+    TypeError
+        If there are not as many texts as inputs.
     """
-    if grad.shape == shape:
-        return grad
-    added = grad.ndim - len(shape)
-    stretched = [added + i for i, length in enumerate(shape) if length == 1]
-    return np.reshape(_sum(grad, (*range(added), *stretched)), shape)
 
+    def declare(operation: Operation) -> Operation:
+        names = [
+            name
+            for name, parameter in inspect.signature(operation).parameters.items()
+            if parameter.kind is not parameter.KEYWORD_ONLY
+        ]
+        if len(names) != len(texts):
+            inputs = f"{len(names)} inputs ({', '.join(names)})"
+            raise TypeError(f"{operation.__name__} has {inputs}, but its rule {len(texts)} texts")
+        vars(operation).update(rule=texts, dtypes=dtypes)
+        return operation
 
-def _sum(array: np.ndarray, axis: tuple[int, ...], keepdims: Any = False) -> Any:
-    """Add up in double precision: along some axes NumPy adds one by one, and long sums of
-    float32 would lose digits."""
-    wide, narrow = (float64, array.dtype) if array.dtype.kind == "f" else (int64, int64)
-    return array.sum(axis=axis, dtype=wide, keepdims=keepdims).astype(narrow, copy=False)
-
-
-def combine(ufunc: np.ufunc, a: Tensor, b: Tensor) -> Any:
-    """The array ufunc(a, b), by NumPy's rules of broadcasting; a RuntimeError if shapes misfit."""
-    try:
-        return ufunc(a.array, b.array)
-    except ValueError as error:
-        shapes = f"shapes {a.shape} and {b.shape}"
-        raise RuntimeError(f"{ufunc.__name__} cannot combine {shapes}: {error}") from None
-
-
-def to(x: Tensor, dtype: DTypeLike) -> Tensor:
-    """`x` in another dtype
-
-    Rounding aside, the numbers are the same: ∂out/∂x = 1. `backward` gives each gradient the
-    dtype of its Tensor. Integers and bools have no gradient: their numbers move in steps.
-
-    >>> x = Tensor([1.5, 2.5], requires_grad=True)
-    >>> to(x, float64).backward([1.0, 10.0])
-    >>> x.grad
-    tensor([ 1., 10.])
-    """
-    dtype = np.dtype(dtype)
-    if dtype == x.dtype:
-        return x
-    if dtype.kind != "f":
-        return Tensor(x.array.astype(dtype))
-    return record(x.array.astype(dtype), (x,), lambda grad: (grad,))
-
-
-def _promotion_rank(x: ArrayLike) -> tuple[int, int]:
-    """PyTorch's order: bool < integer < float; then number < 0-d Tensor < other Tensor."""
-    array = as_array(x)
-    category = {"b": 0, "f": 2}.get(array.dtype.kind, 1)
-    return category, 0 if isinstance(x, (int, float)) else 1 + (array.ndim > 0)
-
-
-def operands(a: ArrayLike, b: ArrayLike) -> tuple[Tensor, Tensor]:
-    """`a` and `b` as Tensors of one dtype, as PyTorch would promote them.
-
-    The operand that ranks higher decides; between equals, the wider dtype.
-    """
-    if isinstance(a, Tensor) and isinstance(b, Tensor) and a.dtype == b.dtype:
-        return a, b
-    rank_a, rank_b = _promotion_rank(a), _promotion_rank(b)
-    dtype = as_array(a if rank_a > rank_b else b).dtype
-    if rank_a == rank_b:
-        dtype = np.promote_types(as_array(a).dtype, dtype)
-    a, b = (x if isinstance(x, Tensor) else Tensor(as_array(x, dtype)) for x in (a, b))
-    return to(a, dtype), to(b, dtype)
-
-
-def _floating(x: Tensor) -> Tensor:
-    return x if x.dtype.kind == "f" else to(x, float32)
+    return declare
 
 
 # Arithmetic
 
 
-def add(a: ArrayLike, b: ArrayLike) -> Tensor:
-    """a + b
+@rule("G", "G")
+def add(x: Array, y: Array) -> Made:
+    """x + y, elementwise
 
-    ∂out/∂a = ∂out/∂b = 1, so that both inputs receive G itself.
+    ∂out/∂x = ∂out/∂y = 1, so that both inputs receive G itself.
 
-    >>> a, b = Tensor([1.0, 2.0], requires_grad=True), Tensor(5.0, requires_grad=True)
-    >>> add(a, b).backward([1.0, 10.0])
-    >>> a.grad, b.grad  # b was used twice
-    (tensor([ 1., 10.]), tensor(11.))
+    >>> out, to_x, to_y = add(np.array([1.0, 2.0]), np.array([5.0, 7.0]))
+    >>> G = np.array([1.0, 10.0])
+    >>> to_x(G), to_y(G)
+    (array([ 1., 10.]), array([ 1., 10.]))
     """
-    a, b = operands(a, b)
-
-    def vjp(grad: np.ndarray) -> Grads:
-        return unbroadcast(grad, a.shape), unbroadcast(grad, b.shape)
-
-    return record(combine(np.add, a, b), (a, b), vjp)
+    return x + y, lambda G: G, lambda G: G
 
 
-def neg(x: Tensor) -> Tensor:
+@rule("G", "-G")
+def sub(x: Array, y: Array) -> Made:
+    """x - y, elementwise
+
+    ∂out/∂x = 1 and ∂out/∂y = -1.
+
+    >>> out, to_x, to_y = sub(np.array([1.0, 2.0]), np.array([5.0, 7.0]))
+    >>> to_y(np.array([1.0, 10.0]))
+    array([ -1., -10.])
+    """
+    return x - y, lambda G: G, lambda G: -G
+
+
+@rule("-G")
+def neg(x: Array) -> Made:
     """-x, elementwise
 
     ∂out[i]/∂x[i] = -1, so that ∂L/∂x = -G.
 
-    >>> x = Tensor([2.0, 3.0], requires_grad=True)
-    >>> neg(x).backward([1.0, 10.0])
-    >>> x.grad
-    tensor([ -1., -10.])
+    >>> out, to_x = neg(np.array([2.0, 3.0]))
+    >>> to_x(np.array([1.0, 10.0]))
+    array([ -1., -10.])
     """
-    return record(-x.array, (x,), lambda grad: (-grad,))
+    return -x, lambda G: -G
 
 
-def sub(a: ArrayLike, b: ArrayLike) -> Tensor:
-    """a - b, which is a + (-b)"""
-    a, b = operands(a, b)  # before the minus: a small unsigned integer has no negative
-    return add(a, neg(b))
+@rule("G * {1}", "G * {0}")
+def mul(x: Array, y: Array) -> Made:
+    """x * y, elementwise
 
+    ∂out[i]/∂x[i] = y[i], and 0 for any other element of x, so that ∂L/∂x = G * y; likewise
+    ∂L/∂y = G * x.
 
-def mul(a: ArrayLike, b: ArrayLike) -> Tensor:
-    """a * b, elementwise
-
-    ∂out[i]/∂a[i] = b[i], and 0 for any other element of a, so that ∂L/∂a = G * b;
-    likewise ∂L/∂b = G * a.
-
-    >>> a, b = Tensor([2.0, 3.0], requires_grad=True), Tensor([5.0, 7.0], requires_grad=True)
-    >>> mul(a, b).backward([1.0, 10.0])
-    >>> a.grad, b.grad
-    (tensor([ 5., 70.]), tensor([ 2., 30.]))
+    >>> out, to_x, to_y = mul(np.array([2.0, 3.0]), np.array([5.0, 7.0]))
+    >>> G = np.array([1.0, 10.0])
+    >>> to_x(G), to_y(G)
+    (array([ 5., 70.]), array([ 2., 30.]))
     """
-    a, b = operands(a, b)
-    x, y = a.array, b.array
-
-    def vjp(grad: np.ndarray) -> Grads:
-        return unbroadcast(grad * y, x.shape), unbroadcast(grad * x, y.shape)
-
-    return record(combine(np.multiply, a, b), (a, b), vjp)
+    return x * y, lambda G: G * y, lambda G: G * x
 
 
-def div(a: ArrayLike, b: ArrayLike) -> Tensor:
-    """a / b, elementwise; integers become float32 first
+@rule("G / {1}", "-G * {out} / {1}", dtypes="float")
+def div(x: Array, y: Array) -> Made:
+    """x / y, elementwise
 
-    ∂(a/b)/∂a = 1/b and ∂(a/b)/∂b = -a/b² = -out/b.
+    ∂(x/y)/∂x = 1/y and ∂(x/y)/∂y = -x/y² = -out/y.
 
-    >>> a, b = Tensor(6.0, requires_grad=True), Tensor(2.0, requires_grad=True)
-    >>> div(a, b).backward()
-    >>> a.grad, b.grad
-    (tensor(0.5000), tensor(-1.5000))
+    >>> out, to_x, to_y = div(np.array(6.0), np.array(2.0))
+    >>> to_x(np.array(1.0)), to_y(np.array(1.0))
+    (np.float64(0.5), np.float64(-1.5))
     """
-    a, b = map(_floating, operands(a, b))
-    x, y = a.array, b.array
-    out = combine(np.divide, a, b)
-
-    def vjp(grad: np.ndarray) -> Grads:
-        return unbroadcast(grad / y, x.shape), unbroadcast(-grad * (out / y), y.shape)
-
-    return record(out, (a, b), vjp)
+    out = x / y
+    return out, lambda G: G / y, lambda G: -G * (out / y)
 
 
-def pow(a: ArrayLike, b: ArrayLike) -> Tensor:
-    """a ** b, elementwise
+@rule("G * {1} * {0} ** ({1} - 1)", "G * {out} * log({0})")
+def pow(x: Array, y: Array) -> Made:
+    """x ** y, elementwise
 
-    For a > 0, aᵇ = exp(b log a), and the chain rule gives ∂aᵇ/∂a = aᵇ b/a = b aᵇ⁻¹ and
-    ∂aᵇ/∂b = aᵇ log a. The first holds for any a for which aᵇ⁻¹ exists.
+    For x > 0, xʸ = exp(y log x), and the chain rule gives ∂xʸ/∂x = xʸ y/x = y xʸ⁻¹ and
+    ∂xʸ/∂y = xʸ log x. The first holds for any x for which xʸ⁻¹ exists.
 
-    >>> a, b = Tensor(3.0, requires_grad=True), Tensor(2.0, requires_grad=True)
-    >>> pow(a, b).backward()
-    >>> a.grad, b.grad  # 2 · 3, and 9 log 3
-    (tensor(6.), tensor(9.8875))
+    >>> out, to_x, to_y = pow(np.array(3.0), np.array(2.0))
+    >>> to_x(np.array(1.0)), to_y(np.array(1.0)).round(4)  # 2 · 3, and 9 log 3
+    (array(6.), np.float64(9.8875))
     """
-    a, b = operands(a, b)
-    x, y = a.array, b.array
-    out = combine(np.power, a, b)
+    out = x**y
 
     @np.errstate(divide="ignore", invalid="ignore")  # np.where drops what is infinite
-    def vjp(grad: np.ndarray) -> Grads:
-        grad_a = grad_b = None
-        if a.requires_grad:  # a⁰ is the constant 1, even at a = 0
-            grad_a = unbroadcast(np.where(y == 0, 0, grad * (y * x ** (y - 1))), x.shape)
-        if b.requires_grad:  # at a = 0, b ≥ 0 we take 0, as PyTorch does
-            grad_b = unbroadcast(grad * np.where((x == 0) & (y >= 0), 0, out * np.log(x)), y.shape)
-        return grad_a, grad_b
+    def to_x(G: Array) -> Any:  # x⁰ is the constant 1, even at x = 0
+        return np.where(y == 0, 0, G * (y * x ** (y - 1)))
 
-    return record(out, (a, b), vjp)
+    @np.errstate(divide="ignore", invalid="ignore")
+    def to_y(G: Array) -> Any:  # at x = 0, y ≥ 0 we take 0, as PyTorch does
+        return G * np.where((x == 0) & (y >= 0), 0, out * np.log(x))
+
+    return out, to_x, to_y
 
 
 # Functions of each element
 
 
-def exp(x: Tensor) -> Tensor:
+@rule("G * {out}", dtypes="float")
+def exp(x: Array) -> Made:
     """eˣ, elementwise
 
     Its derivative is eˣ again, which is out: ∂L/∂x = G * out, and x need not be kept.
 
-    >>> x = Tensor([0.0, 1.0], requires_grad=True)
-    >>> exp(x).backward([1.0, 10.0])
-    >>> x.grad  # 1, and 10 e
-    tensor([ 1.0000, 27.1828])
+    >>> out, to_x = exp(np.array([0.0, 1.0]))
+    >>> to_x(np.array([1.0, 10.0])).round(4)  # 1, and 10 e
+    array([ 1.    , 27.1828])
     """
-    x = _floating(x)
-    out = np.exp(x.array)
-    return record(out, (x,), lambda grad: (grad * out,))
+    out = np.exp(x)
+    return out, lambda G: G * out
 
 
-def log(x: Tensor) -> Tensor:
+@rule("G / {0}", dtypes="float")
+def log(x: Array) -> Made:
     """The natural logarithm, elementwise
 
     From exp(log x) = x, the chain rule gives exp(log x) log'(x) = 1, hence log'(x) = 1/x.
 
-    >>> x = Tensor([1.0, 4.0], requires_grad=True)
-    >>> log(x).backward([1.0, 10.0])
-    >>> x.grad
-    tensor([1.0000, 2.5000])
+    >>> out, to_x = log(np.array([1.0, 4.0]))
+    >>> to_x(np.array([1.0, 10.0]))
+    array([1. , 2.5])
     """
-    x = _floating(x)
-    saved = x.array
-    return record(np.log(saved), (x,), lambda grad: (grad / saved,))
-
-
-def tanh(x: Tensor) -> Tensor:
-    """The hyperbolic tangent, elementwise
-
-    tanh = sinh/cosh, with sinh' = cosh and cosh' = sinh; by the rule for quotients
-    tanh' = (cosh² - sinh²)/cosh² = 1 - tanh².
-
-    >>> x = Tensor([0.0, 20.0], requires_grad=True)
-    >>> tanh(x).backward([1.0, 1.0])
-    >>> x.grad  # steepest at 0, flat far away
-    tensor([1., 0.])
-    """
-    x = _floating(x)
-    out = np.tanh(x.array)
-    return record(out, (x,), lambda grad: (grad * (1 - out * out),))
+    return np.log(x), lambda G: G / x
 
 
 # Shapes. The elements stay what they are, and only move: each element of G goes back to where
 # its number came from.
 
 
-def clone(x: Tensor) -> Tensor:
-    """A copy that gradients flow through.
+@rule("G, in the other dtype")
+def to(x: Array, *, dtype: DTypeLike) -> Made:
+    """`x` in another dtype
 
-    >>> x = Tensor([1.0, 2.0], requires_grad=True)
-    >>> clone(x).backward([1.0, 10.0])
-    >>> x.grad
-    tensor([ 1., 10.])
+    Rounding aside, the numbers are the same: ∂out/∂x = 1. The engine gives each gradient the
+    dtype of its input. Integers and bools have no gradient: their numbers move in steps.
     """
-    return record(x.array.copy(), (x,), lambda grad: (grad,))
+    return x.astype(dtype), lambda G: G
 
 
-def reshape(x: Tensor, *shape: Any) -> Tensor:
+@rule("G")
+def clone(x: Array) -> Made:
+    """A copy that gradients flow through."""
+    return x.copy(), lambda G: G
+
+
+@rule("G, in the shape of {0}")
+def reshape(x: Array, *, shape: tuple[int, ...]) -> Made:
     """The same elements in another shape, shared where NumPy can; one length may be -1.
 
-    A RuntimeError if the number of elements differs.
-
-    >>> x = Tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
-    >>> reshape(x, -1).backward([1.0, 10.0, 100.0, 1000.0])
-    >>> x.grad
-    tensor([[   1.,   10.],
-            [ 100., 1000.]])
+    >>> out, to_x = reshape(np.array([[1.0, 2.0], [3.0, 4.0]]), shape=(-1,))
+    >>> to_x(np.array([1.0, 10.0, 100.0, 1000.0]))
+    array([[   1.,   10.],
+           [ 100., 1000.]])
     """
+    before = x.shape
     try:
-        out = x.array.reshape(as_shape(shape))
+        return x.reshape(shape), lambda G: G.reshape(before)
     except ValueError as error:
-        raise RuntimeError(f"view of a Tensor of shape {x.shape}: {error}") from None
-    return record(out, (x,), lambda grad: (grad.reshape(x.shape),))
+        raise RuntimeError(f"view of a Tensor of shape {before}: {error}") from None
 
 
-def transpose(x: Tensor, dim0: int, dim1: int) -> Tensor:
+@rule("G, transposed back")
+def transpose(x: Array, *, dim0: int, dim1: int) -> Made:
     """`x` with two dimensions swapped; shares memory.
 
-    >>> x = Tensor([[1.0, 2.0]], requires_grad=True)
-    >>> transpose(x, 0, 1).backward([[1.0], [10.0]])
-    >>> x.grad  # the same swap leads back
-    tensor([[ 1., 10.]])
+    >>> out, to_x = transpose(np.array([[1.0, 2.0]]), dim0=0, dim1=1)
+    >>> to_x(np.array([[1.0], [10.0]]))  # the same swap leads back
+    array([[ 1., 10.]])
     """
-    return record(x.array.swapaxes(dim0, dim1), (x,), lambda grad: (grad.swapaxes(dim0, dim1),))
+    return x.swapaxes(dim0, dim1), lambda G: G.swapaxes(dim0, dim1)
 
 
-def reverse_dims(x: Tensor) -> Tensor:
+@rule("Gᵀ")
+def reverse_dims(x: Array) -> Made:
     """`x` with its dimensions in reverse order, which is `x.T`; shares memory."""
-    return record(x.array.T, (x,), lambda grad: (grad.T,))
+    return x.T, lambda G: G.T
 
 
-def getitem(x: Tensor, index: Any) -> Tensor:
+@rule("G where {0} was picked (the sum of several), else 0")
+def getitem(x: Array, *, index: Any) -> Made:
     """x[index]: slices share memory, arrays of integers or bools and single elements copy.
 
     Each element of out is one of x: its gradient goes back to that place. What was not picked
     has no influence on L, hence 0; what was picked twice receives both.
 
-    >>> x = Tensor([1.0, 2.0, 3.0], requires_grad=True)
-    >>> getitem(x, [0, 0, 2]).backward([1.0, 10.0, 100.0])
-    >>> x.grad
-    tensor([ 11.,   0., 100.])
+    >>> out, to_x = getitem(np.array([1.0, 2.0, 3.0]), index=[0, 0, 2])
+    >>> to_x(np.array([1.0, 10.0, 100.0]))
+    array([ 11.,   0., 100.])
     """
-    shape, picked = x.shape, x.array[index]
-    is_view = np.may_share_memory(picked, x.array)
+    out, shape = x[index], x.shape
+    is_view = np.may_share_memory(out, x)
 
-    def vjp(grad: np.ndarray) -> Grads:
-        grad_x = np.zeros(shape, grad.dtype)
+    def to_x(G: Array) -> Array:
+        grad = np.zeros(shape, G.dtype)
         if is_view:  # picks no element more than once
-            grad_x[index] = grad
+            grad[index] = G
         else:
-            np.add.at(grad_x, index, grad)  # adds up
-        return (grad_x,)
+            np.add.at(grad, index, G)  # adds up
+        return grad
 
-    return record(picked, (x,), vjp)
-
-
-# Products of matrices
-
-
-def matmul(a: ArrayLike, b: ArrayLike) -> Tensor:
-    """a @ b by NumPy's rules: vectors, matrices, and stacks of matrices that broadcast.
-
-    out[i, j] = Σ_k a[i, k] b[k, j]: a[i, k] is a factor in every out[i, j] of its row, so that
-    ∂L/∂a[i, k] = Σ_j G[i, j] b[k, j], which is G @ bᵀ. Likewise ∂L/∂b[k, j] =
-    Σ_i a[i, k] G[i, j], which is aᵀ @ G. (Unless two of the three lengths are equal, the
-    shapes leave no other way to multiply G by b and get that of a.) Of stacks, this holds
-    matrix by matrix.
-
-    A RuntimeError if dtypes differ, or shapes do not fit.
-
-    >>> a = Tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
-    >>> b = Tensor([[5.0], [6.0]], requires_grad=True)
-    >>> matmul(a, b).backward([[1.0], [10.0]])
-    >>> a.grad, b.grad
-    (tensor([[ 5.,  6.],
-            [50., 60.]]), tensor([[31.],
-            [42.]]))
-    """
-    a, b = (x if isinstance(x, Tensor) else Tensor(x) for x in (a, b))
-    if a.dtype != b.dtype:
-        raise RuntimeError(f"matmul needs one dtype, got {a.dtype} @ {b.dtype}; see Tensor.to()")
-    if b.array.ndim == 1:  # as a matrix of one column; of the product, that column
-        return getitem(matmul(a, reshape(b, -1, 1)), (..., 0))
-    if a.array.ndim == 1:  # as a matrix of one row
-        return getitem(matmul(reshape(a, 1, -1), b), (..., 0, slice(None)))
-    x, y = a.array, b.array
-
-    def vjp(grad: np.ndarray) -> Grads:
-        return (  # a product that nobody needs would cost as much as the forward one
-            unbroadcast(grad @ y.swapaxes(-1, -2), x.shape) if a.requires_grad else None,
-            unbroadcast(x.swapaxes(-1, -2) @ grad, y.shape) if b.requires_grad else None,
-        )
-
-    return record(combine(np.matmul, a, b), (a, b), vjp)
+    return out, to_x
 
 
 # Reductions
 
 
-def sum(x: Tensor, dim: int | tuple[int, ...] | None = None, keepdim: bool = False) -> Tensor:
+def add_up(x: Array, dims: tuple[int, ...], keepdim: bool = False) -> Any:
+    """The sum in double precision, not yet narrowed: along some axes NumPy adds one by one, and
+    long sums of float32 would lose digits."""
+    wide = np.float64 if x.dtype.kind == "f" else np.int64
+    return x.sum(axis=dims, dtype=wide, keepdims=keepdim)
+
+
+def as_dims(dim: Dims, ndim: int) -> tuple[int, ...]:
+    """The dimensions meant by `dim`: one, several or, for None, all."""
+    return normalize_axis_tuple(range(ndim) if dim is None else dim, ndim, "dim")
+
+
+@rule("G for each element of {0}")
+def sum(x: Array, *, dim: Dims = None, keepdim: bool = False) -> Made:
     """The sum over all elements or over `dim` (an int or several); integers sum to int64.
 
     Every element counts once in its sum, ∂out/∂x[i] = 1: it receives the G of that sum.
 
-    >>> x = Tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
-    >>> sum(x, dim=1).backward([1.0, 10.0])
-    >>> x.grad
-    tensor([[ 1.,  1.],
-            [10., 10.]])
+    >>> out, to_x = sum(np.array([[1.0, 2.0], [3.0, 4.0]]), dim=1)
+    >>> to_x(np.array([1.0, 10.0]))
+    array([[ 1.,  1.],
+           [10., 10.]])
     """
-    dims = normalize_axis_tuple(range(x.array.ndim) if dim is None else dim, x.array.ndim, "dim")
-    shape = x.shape
-    shape_kept = [1 if d in dims else length for d, length in enumerate(shape)]
-
-    def vjp(grad: np.ndarray) -> Grads:
-        return (np.broadcast_to(grad.reshape(shape_kept), shape),)
-
-    return record(_sum(x.array, tuple(dims), keepdim), (x,), vjp)
+    dims, shape = as_dims(dim, x.ndim), x.shape
+    kept = [1 if d in dims else length for d, length in enumerate(shape)]
+    out = add_up(x, dims, keepdim)
+    out = out.astype(x.dtype) if x.dtype.kind == "f" else out
+    return out, lambda G: np.broadcast_to(G.reshape(kept), shape)
 
 
-def mean(x: Tensor, dim: int | tuple[int, ...] | None = None, keepdim: bool = False) -> Tensor:
-    """The mean over all elements or over `dim` (an int or several): a sum, divided.
+@rule("G / n for each of the n elements of {0} in a mean")
+def mean(x: Array, *, dim: Dims = None, keepdim: bool = False) -> Made:
+    """The mean over all elements or over `dim` (an int or several).
 
-    Each of the n numbers receives G/n. A RuntimeError if they are integers.
+    It is the sum divided by the number n of elements in it: each of them receives G/n.
 
-    >>> x = Tensor([1.0, 2.0, 3.0, 6.0], requires_grad=True)
-    >>> mean(x).backward()
-    >>> x.grad
-    tensor([0.2500, 0.2500, 0.2500, 0.2500])
+    >>> out, to_x = mean(np.array([1.0, 2.0, 3.0, 6.0]))
+    >>> to_x(np.array(1.0))
+    array([0.25, 0.25, 0.25, 0.25])
     """
-    if x.dtype.kind != "f":
-        raise RuntimeError(f"mean() needs floating-point numbers, got {x.dtype}; use float()")
-    total = sum(x, dim, keepdim)
-    return div(total, x.array.size / (total.array.size or 1))  # by how many are in each sum
+    dims, shape = as_dims(dim, x.ndim), x.shape
+    kept = [1 if d in dims else length for d, length in enumerate(shape)]
+    n = math.prod(shape[d] for d in dims)
+    out = np.divide(add_up(x, dims, keepdim), n).astype(x.dtype)
+    return out, lambda G: np.broadcast_to((G / n).reshape(kept), shape)
 
 
-Max = namedtuple("Max", ["values", "indices"])
+# Products of matrices
 
 
-def max(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Any:
-    """The largest element; with `dim`, the pair ``(values, indices)`` along it.
+@rule("G @ {1}ᵀ", "{0}ᵀ @ G", dtypes="same")
+def matmul(x: Array, y: Array) -> Made:
+    """x @ y by NumPy's rules: vectors, matrices, and stacks of matrices that broadcast.
 
-    A RuntimeError if there are no elements, an IndexError if there is no such `dim`.
+    out[i, j] = Σ_k x[i, k] y[k, j]: x[i, k] is a factor in every out[i, j] of its row, so that
+    ∂L/∂x[i, k] = Σ_j G[i, j] y[k, j], which is G @ yᵀ. Likewise ∂L/∂y[k, j] =
+    Σ_i x[i, k] G[i, j], which is xᵀ @ G. (Unless two of the three lengths are equal, the
+    shapes leave no other way to multiply G by y and get that of x.) The same holds for each
+    pair of matrices in stacks.
 
-    L depends on the largest element alone. Where two tie there is no derivative; we do as
-    PyTorch: without `dim`, they share the gradient evenly; with it, the one at `indices` has
-    it all.
-
-    >>> x = Tensor([1.0, 5.0, 5.0], requires_grad=True)
-    >>> max(x).backward()
-    >>> x.grad
-    tensor([0.0000, 0.5000, 0.5000])
-    >>> x = Tensor([[1.0, 5.0], [7.0, 2.0]], requires_grad=True)
-    >>> max(x, dim=1).values.backward([1.0, 10.0])
-    >>> x.grad
-    tensor([[ 0.,  1.],
-            [10.,  0.]])
+    >>> x, y = np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[5.0], [6.0]])
+    >>> out, to_x, to_y = matmul(x, y)
+    >>> G = np.array([[1.0], [10.0]])
+    >>> to_x(G), to_y(G)
+    (array([[ 5.,  6.],
+           [50., 60.]]), array([[31.],
+           [42.]]))
     """
-    dim = dim if dim is None else normalize_axis_index(dim, x.array.ndim, "dim")
-    if 0 in (x.shape if dim is None else (x.shape[dim],)):
-        raise RuntimeError(f"max() of no elements (shape {x.shape}, dim {dim})")
-    saved = x.array
-    if dim is None:
-        out = saved.max()
+    rows, columns = np.atleast_2d(x), y[:, None] if y.ndim == 1 else y  # vectors as matrices
 
-        def vjp(grad: np.ndarray) -> Grads:
-            largest = (saved == out) | np.isnan(saved)  # a NaN, if any, is the maximum
-            return (np.where(largest, grad / np.count_nonzero(largest), 0),)
+    def matrix(G: Array) -> Any:  # with the dimensions that a vector has not
+        G = G[..., None] if y.ndim == 1 else G
+        return G[..., None, :] if x.ndim == 1 else G
 
-        return record(out, (x,), vjp)
+    def to_x(G: Array) -> Any:
+        grad = matrix(G) @ columns.swapaxes(-1, -2)
+        return grad[..., 0, :] if x.ndim == 1 else grad
 
-    indices = saved.argmax(axis=dim, keepdims=True)
-    # The grids 0..n-1 of the other dimensions: of a matrix, dim=1 picks x[i, indices[i, 0]],
-    # and `getitem` has the VJP for that.
-    others = np.indices(indices.shape, sparse=True)
-    values = getitem(x, (*others[:dim], indices, *others[dim + 1 :]))
-    shape = indices.shape if keepdim else indices.squeeze(dim).shape
-    return Max(reshape(values, shape), Tensor(indices.reshape(shape)))
+    def to_y(G: Array) -> Any:
+        grad = rows.swapaxes(-1, -2) @ matrix(G)
+        return grad[..., 0] if y.ndim == 1 else grad
+
+    return x @ y, to_x, to_y
 
 
-def argmax(x: Tensor, dim: int | None = None, keepdim: Any = False) -> Tensor:
-    """The index (int64) of the largest element, or of each along `dim`; no gradient."""
-    return Tensor(np.argmax(x.array, dim, keepdims=keepdim))
+# The operations of a network, which call the kernels: their mathematics is in `kernels`
+
+
+def dense(x: Any) -> Any:
+    """`x` as the elementwise kernels take it: C-contiguous, aligned, writeable."""
+    x = np.asarray(x)
+    return x if x.flags.carray else x.copy()
+
+
+def dense_matrix(x: Any, columns: int) -> Any:
+    """`x` (..., `columns`) as the products take it: a matrix in C or Fortran order."""
+    if x.ndim != 2:
+        x = x.reshape(math.prod(x.shape[:-1]), columns)
+    return x if x.flags.forc and x.flags.aligned else x.copy()
+
+
+@rule("G @ {1}", "Gᵀ @ {0}", "G, summed over the examples", dtypes="kernel")
+def linear(input: Array, weight: Array, bias: Array | None = None) -> Made:
+    """input @ weightᵀ + bias, along the last dimension; without a bias, there are two VJPs.
+
+    >>> x, weight = np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[5.0, 6.0]])
+    >>> out, to_input, to_weight, to_bias = linear(x, weight, np.array([7.0]))
+    >>> out
+    array([[24.],
+           [46.]])
+    >>> G = np.array([[1.0], [10.0]])
+    >>> to_input(G), to_weight(G), to_bias(G)
+    (array([[ 5.,  6.],
+           [50., 60.]]), array([[31., 42.]]), array([11.]))
+    """
+    shape, fits = input.shape, weight.ndim == 2 and input.shape[-1:] == weight.shape[1:]
+    if not fits or bias is not None and bias.shape != weight.shape[:1]:
+        got = f"input {shape}, weight {weight.shape}, bias {getattr(bias, 'shape', None)}"
+        raise RuntimeError(f"linear: wanted input (..., D), weight (H, D), bias (H,), got {got}")
+    units, features = weight.shape
+    x, W = dense_matrix(input, features), dense_matrix(weight, features)
+    out = np.empty((len(x), units), x.dtype)
+    kernels.linear_forward(x, W, None if bias is None else dense(bias), out)
+
+    def to_input(G: Array) -> Array:
+        grad = np.empty(x.shape, x.dtype)
+        kernels.linear_backward_input(dense_matrix(G, units), W, grad)
+        return grad.reshape(shape)
+
+    def to_weight(G: Array) -> Array:
+        grad = np.empty(W.shape, x.dtype)
+        kernels.linear_backward_weight(dense_matrix(G, units), x, grad)
+        return grad
+
+    def to_bias(G: Array) -> Array:
+        grad = np.empty(units, np.float64)
+        kernels.linear_backward_bias(dense_matrix(G, units), grad)
+        return grad
+
+    out = out.reshape(*shape[:-1], units)
+    return (out, to_input, to_weight, to_bias)[: 3 if bias is None else 4]
+
+
+@rule("G where {out} > 0, else 0", dtypes="kernel")
+def relu(input: Array) -> Made:
+    """max(input, 0), elementwise
+
+    >>> out, to_input = relu(np.array([-1.0, 0.0, 2.0]))
+    >>> to_input(np.array([5.0, 6.0, 7.0]))
+    array([0., 0., 7.])
+    """
+    x = dense(input)
+    out = np.empty(x.shape, x.dtype)
+    kernels.relu_forward(x.reshape(-1), out.reshape(-1))
+
+    def to_input(G: Array) -> Array:
+        grad = np.empty(out.shape, out.dtype)
+        kernels.relu_backward(dense(G).reshape(-1), out.reshape(-1), grad.reshape(-1))
+        return grad
+
+    return out, to_input
+
+
+@rule("G - exp({out}) * ΣG", dtypes="kernel")
+def log_softmax(input: Array, *, dim: int = -1) -> Made:
+    """The logarithm of the softmax along `dim`: log(exp(x[c]) / Σ_j exp(x[j]))
+
+    >>> out, to_input = log_softmax(np.array([0.0, 0.0]))  # both have probability 1/2
+    >>> to_input(np.array([1.0, 0.0]))
+    array([ 0.5, -0.5])
+    """
+    dim = normalize_axis_index(dim, input.ndim, "dim")
+    x = dense(input.swapaxes(dim, -1))  # the kernel works along rows
+    shape, rows = x.shape, (math.prod(x.shape[:-1]), x.shape[-1])
+    out, softmax = np.empty(rows, x.dtype), np.empty(rows, x.dtype)
+    kernels.log_softmax_forward(x.reshape(rows), out, softmax)
+
+    def to_input(G: Array) -> Array:
+        grad = np.empty(rows, softmax.dtype)
+        G = dense(G.swapaxes(dim, -1)).reshape(rows)
+        kernels.log_softmax_backward(G, softmax, grad)
+        return grad.reshape(shape).swapaxes(dim, -1)
+
+    return out.reshape(shape).swapaxes(dim, -1), to_input
+
+
+@rule("-G (of a mean, -G / N) at the right class, else 0", dtypes="kernel")
+def nll_loss(log_probs: Array, *, targets: Array, reduction: str) -> Made:
+    """-log_probs[n, targets[n]], and the sum or the mean of these
+
+    Under "mean", each of the N losses receives G/N.
+
+    >>> targets = np.array([1, 0])
+    >>> log_probs = np.array([[-1.0, -2.0], [-3.0, -4.0]])
+    >>> out, to_log_probs = nll_loss(log_probs, targets=targets, reduction="mean")
+    >>> out, to_log_probs(np.array(1.0))  # the mean of 2 and 3
+    (np.float64(2.5), array([[ 0. , -0.5],
+           [-0.5,  0. ]]))
+    """
+    shape, losses = log_probs.shape, np.empty(len(targets), log_probs.dtype)
+    bad = kernels.nll_loss_forward(dense(log_probs), targets, losses)
+    if bad >= 0:
+        raise IndexError(f"nll_loss: targets[{bad}] is {targets[bad]}, wanted 0..{shape[1] - 1}")
+
+    def to_log_probs(G: Array) -> Array:
+        grad_losses, grad = np.empty(len(losses), losses.dtype), np.empty(shape, losses.dtype)
+        grad_losses[:] = G / len(losses) if reduction == "mean" else G
+        kernels.nll_loss_backward(grad_losses, targets, grad)
+        return grad
+
+    if reduction != "none":
+        out = losses.sum() if reduction == "sum" else losses.sum() / losses.dtype.type(len(losses))
+        return out, to_log_probs
+    return losses, to_log_probs

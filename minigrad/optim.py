@@ -5,7 +5,8 @@ step against it makes the loss smaller, if the learning rate lr, which the gradi
 multiplied by, is small enough. Momentum moves by a velocity to which each gradient adds: what
 they have in common builds up, what changes sign cancels. RMSprop divides each gradient by its
 own usual size, the root of its mean square (RMS), so that all parameters move about equally
-far. Adam does both. The formulas stand in `kernels`.
+far. Adam does both. Each formula is in the docstring of its function or class, and in the
+kernel that computes it.
 
 First the plain functions, each of which makes a whole step from a loss; then classes with
 PyTorch's names and arithmetic, which remember their state (velocities, running means) and
@@ -19,7 +20,7 @@ from numbers import Real
 import numpy as np
 
 from . import kernels
-from .tensor import Tensor, float32, float64
+from .tensors import Tensor, float32, float64
 
 Tensors = Iterable[Tensor]
 Rule = Callable[..., None]  # one of the update kernels
@@ -58,14 +59,17 @@ def zero_grad(params: Tensors) -> None:
 
 
 def _step(rule: Rule, param: Tensor, state: Sequence[np.ndarray], *settings: float) -> None:
-    """Call an update kernel, with its settings in the dtype of the parameter."""
+    """Move a parameter by an update kernel."""
     assert param.grad is not None  # whoever calls has made sure
-    arrays = [param.array, param.grad.array, *state]
-    if len({(array.shape, array.dtype) for array in arrays}) > 1:
-        raise RuntimeError(f"a parameter of shape {param.shape} does not fit its state any more")
-    if arrays[0].flags.f_contiguous:  # any layout works; line by line, it is fast
+    array, arrays = param.array, [param.array, param.grad.array, *state]
+    for other in arrays:
+        if other.shape != array.shape or other.dtype != array.dtype:
+            raise RuntimeError(
+                f"a parameter of shape {array.shape} does not fit its state any more"
+            )
+    if array.flags.f_contiguous and array.ndim > 1:  # any layout works; line by line, it is fast
         arrays = [array.T for array in arrays]
-    rule(*arrays, *map(param.array.dtype.type, settings))
+    rule(*arrays, *map(float, settings))  # one type, whatever the user gave: one compilation
 
 
 def _update(rule: Rule, loss: Tensor, params: Tensors, *settings: float, **state: Tensors) -> None:
@@ -88,7 +92,9 @@ def _update(rule: Rule, loss: Tensor, params: Tensors, *settings: float, **state
 
 
 def gradient_update(loss: Tensor, params: Tensors, lr: float = 1e-3) -> None:
-    """One step of gradient descent: clear the gradients, back-propagate, param -= lr * grad.
+    """One step of gradient descent: clear the gradients, back-propagate, param ← param - lr G.
+
+    G is the gradient of the parameter.
 
     Parameters
     ----------
@@ -121,9 +127,9 @@ def gradient_update(loss: Tensor, params: Tensors, lr: float = 1e-3) -> None:
 
 def momentum_update(loss: Tensor, params: Tensors, grad_vel: Tensors,
                     lr: float = 1e-3, beta: float = 0.8) -> None:  # fmt: skip
-    """One step with momentum: velocity = beta * velocity - lr * grad; param += velocity.
+    """One step with momentum: v ← β v - lr G, then param ← param + v.
 
-    `grad_vel` holds the velocities, one Tensor like each parameter, and is changed in place:
+    `grad_vel` holds the velocities v, one Tensor like each parameter, and is changed in place:
     start with ``[mg.zeros_like(param) for param in params]``; other shapes are a ValueError.
     All else, errors included, is as in `gradient_update`.
 
@@ -133,16 +139,15 @@ def momentum_update(loss: Tensor, params: Tensors, grad_vel: Tensors,
     (tensor(-0.1000), tensor(2.9000, requires_grad=True))
     """
     _not_negative(lr=lr, beta=beta)
-    _update(kernels.momentum, loss, params, beta, -lr, 1, grad_vel=grad_vel)
+    _update(kernels.momentum, loss, params, lr, beta, grad_vel=grad_vel)
 
 
 def rmsprop_update(loss: Tensor, params: Tensors, grad_sq: Tensors, lr: float = 1e-3,
                    alpha: float = 0.8, epsilon: float = 1e-8) -> None:  # fmt: skip
-    """One step of RMSprop: param -= lr * grad / sqrt(square + epsilon).
+    """One step of RMSprop: s ← α s + (1 - α) G², then param ← param - lr G / √(s + ε).
 
-    `grad_sq` holds a running mean of the squared gradients, square = alpha * square +
-    (1 - alpha) * grad², and is changed in place: start with zeros, as for `momentum_update`.
-    All else, errors included, is as there.
+    `grad_sq` holds s, a running mean of the squared gradients, and is changed in place: start
+    with zeros, as for `momentum_update`. All else, errors included, is as there.
 
     >>> w, square = Tensor(3.0, requires_grad=True), Tensor(64.0)
     >>> rmsprop_update(w * w, [w], [square], lr=0.1, alpha=0.0)
@@ -150,7 +155,7 @@ def rmsprop_update(loss: Tensor, params: Tensors, grad_sq: Tensors, lr: float = 
     (tensor(36.), tensor(2.9000, requires_grad=True))
     """
     _not_negative(lr=lr, alpha=alpha, epsilon=epsilon)
-    _update(kernels.rmsprop, loss, params, alpha, 1 - alpha, lr, epsilon, 0, grad_sq=grad_sq)
+    _update(kernels.rmsprop_inside, loss, params, lr, alpha, epsilon, grad_sq=grad_sq)
 
 
 class Optimizer:
@@ -187,10 +192,9 @@ class Optimizer:
 
 
 class SGD(Optimizer):
-    """(Stochastic) gradient descent, with momentum: velocity = momentum * velocity + grad.
+    """(Stochastic) gradient descent, with momentum β: v ← β v + G, then param ← param - lr v.
 
-    The parameter moves by -lr * velocity. (The velocity of `momentum_update` is this one
-    times -lr.)
+    While lr is constant, the velocity of `momentum_update` is this one times -lr.
     """
 
     def __init__(self, params: Tensors, lr: float = 1e-3, momentum: float = 0):
@@ -199,16 +203,16 @@ class SGD(Optimizer):
 
     def _move(self, param: Tensor, state: list[np.ndarray]) -> None:
         if self.momentum:
-            _step(kernels.momentum, param, state, self.momentum, 1, -self.lr)
+            _step(kernels.sgd_momentum, param, state, self.lr, self.momentum)
         else:
             _step(kernels.gradient_descent, param, [], self.lr)
 
 
 class RMSprop(Optimizer):
-    """param -= lr * grad / (√square + eps), square being the running mean of grad².
+    """s ← α s + (1 - α) G², then param ← param - lr G / (√s + eps).
 
-    Of that mean, each step keeps the part `alpha`. It starts from 0, uncorrected, so that the
-    first step is lr/√(1 - alpha) long, ten times lr by default.
+    The running mean s starts from 0, uncorrected, so that the first step is lr/√(1 - α) long,
+    ten times lr by default.
     """
 
     def __init__(self, params: Tensors, lr: float = 1e-2, alpha: float = 0.99, eps: float = 1e-8):
@@ -216,15 +220,18 @@ class RMSprop(Optimizer):
         self.lr, self.alpha, self.eps = _not_negative(lr=lr, alpha=alpha, eps=eps)
 
     def _move(self, param: Tensor, state: list[np.ndarray]) -> None:
-        _step(kernels.rmsprop, param, state, self.alpha, 1 - self.alpha, self.lr, 0, self.eps)
+        _step(kernels.rmsprop_outside, param, state, self.lr, self.alpha, self.eps)
 
 
 class Adam(Optimizer):
-    """A running mean of gradients, divided as in RMSprop; both means are corrected for their
-    start from 0 (Kingma and Ba, 2015).
+    """A running mean of gradients, divided as in RMSprop (Kingma and Ba, 2015). Step t is
 
-    `betas` are the parts that the running means of the gradient and of its square keep at
-    each step, both at least 0 and below 1.
+        m ← β₁ m + (1 - β₁) G        m̂ = m / (1 - β₁ᵗ)
+        v ← β₂ v + (1 - β₂) G²       v̂ = v / (1 - β₂ᵗ)
+        param ← param - lr m̂ / (√v̂ + eps)
+
+    Both means start from 0; `kernels` derives how m̂ and v̂ correct that. `betas` are β₁ and
+    β₂, both at least 0 and below 1.
 
     >>> w = Tensor(3.0, requires_grad=True)
     >>> optimizer = Adam([w], lr=0.1)
@@ -244,7 +251,5 @@ class Adam(Optimizer):
         self.steps: dict[Tensor, int] = {}
 
     def _move(self, param: Tensor, state: list[np.ndarray]) -> None:
-        beta1, beta2 = self.betas
-        steps = self.steps[param] = self.steps.get(param, 0) + 1
-        rate, root = self.lr / (1 - beta1**steps), math.sqrt(1 - beta2**steps)
-        _step(kernels.adam, param, state, beta1, 1 - beta1, beta2, 1 - beta2, rate, root, self.eps)
+        t = self.steps[param] = self.steps.get(param, 0) + 1
+        _step(kernels.adam, param, state, self.lr, *self.betas, self.eps, t)

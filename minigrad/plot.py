@@ -8,11 +8,11 @@ from typing import Any
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
-from .explain import describe, show, sweep, tape
-from .tensor import Tensor
+from .engine import Node
+from .explaining import show, tape, turns
+from .tensors import Tensor
 
-# Colours that stay apart in print and for colour-blind readers (Okabe and Ito).
-BLUE, RED, ORANGE, GREEN, PINK = "#0072B2", "#D55E00", "#E69F00", "#009E73", "#CC79A7"
+BLUE, RED = "#0072B2", "#D55E00"  # apart in print and for colour-blind readers (Okabe and Ito)
 
 
 def training_curves(
@@ -53,11 +53,11 @@ def training_curves(
 
 
 def _arrange(
-    nodes: list[Tensor],
+    nodes: list[Node],
 ) -> tuple[dict[Any, tuple[float, int]], dict[Any, dict[Any, None]]]:
     """For each place its column and row (of the loss, 0 and 0), and the places below it.
 
-    A place is a Tensor, or (Tensor, row): what its arrows keep free in a row that they pass.
+    A place is a node, or (node, row): what its arrows keep free in a row that they pass.
     """
     depth = dict.fromkeys(nodes, 0)  # the longest way to the loss
     for node in reversed(nodes):
@@ -91,13 +91,13 @@ def _arrange(
 
 
 def graph(loss: Tensor, path: str | Path | None = None) -> Figure:
-    """Draw the graph of `loss`: its Tensors with their values and gradients, from top to bottom.
+    """Draw the graph of `loss`: its nodes with their values and gradients, from top to bottom.
 
-    Blue boxes require grad and are leaves, white ones come from operations, grey ones are
-    constants. An arrow leads from each input of an operation to its result. In a box stand
-    the number that `minigrad.explain` uses too, how the Tensor was made, its value, and the
-    gradient of `loss` with respect to it. Of more than a hundred Tensors no picture is easy to
-    read, and `minigrad.explain` says more.
+    Blue boxes are leaves, white ones come from operations, grey ones are constants. An arrow
+    leads from each input of an operation to its result. A box shows the number that
+    `minigrad.explain` uses too, how the node was made, its value, and the gradient of `loss`
+    with respect to it. A picture of more than a hundred nodes is hard to read;
+    `minigrad.explain` says more.
 
     Parameters
     ----------
@@ -114,10 +114,10 @@ def graph(loss: Tensor, path: str | Path | None = None) -> Figure:
     TypeError, RuntimeError
         If `loss` is no Tensor; if it does not require grad, and so has no graph.
     """
-    nodes, (_, grads) = tape(loss), sweep(loss)
-    texts: dict[Any, str] = {}
-    for node, (name, made) in describe(nodes).items():
-        values = [show(node.array)] + (["grad " + show(grads[node])] if node in grads else [])
+    described, grads = tape(loss), {node: arriving for node, arriving, _ in turns(loss)}
+    nodes, texts = list(described), {}
+    for node, (name, made) in described.items():
+        values = [show(node.result)] + (["grad " + show(grads[node])] if node in grads else [])
         # of large arrays, the range below the shape
         texts[node] = "\n".join([f"{name} = {made}", *values]).replace("), ", ")\n")
     lines = {node: text.split("\n") for node, text in texts.items()}
@@ -144,7 +144,7 @@ def graph(loss: Tensor, path: str | Path | None = None) -> Figure:
         start, bottom = ((x[place], y[place] + sign * edge[y[place]]) for sign in (1, -1))
         if place in texts:
             start = x[place], y[place] - half[place]
-            colour = "white" if place.parents else "#CFE6F5" if place.requires_grad else "#E6E6E6"
+            colour = "white" if place.parents else "#CFE6F5" if place in grads else "#E6E6E6"
             box = {"boxstyle": "round", "facecolor": colour, "edgecolor": "black"}
             axes.text(x[place], y[place], texts[place], ha="center", va="center", size=8, bbox=box)
         for below in all_below:

@@ -1,15 +1,20 @@
 """Named arrays in a file: the parameters of a model, the cache of a data set."""
 
+from __future__ import annotations
+
 import os
 import threading
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from .tensor import Tensor, as_array
+from .tensors import Tensor, as_array
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 
 def save(state: Mapping[str, ArrayLike], path: str | os.PathLike[str]) -> None:

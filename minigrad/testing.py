@@ -1,24 +1,23 @@
-"""Strategies for Hypothesis: arrays and Tensors of many shapes, values and memory layouts.
+"""Property tests of gradients with Hypothesis: what to draw, and what must hold.
 
-A strategy says what values there are. Hypothesis draws many of them, calls the test with each
-(`@given`), and of those with which it fails looks for the simplest. `@st.composite` makes a
-strategy of a function, whose `draw` draws from others. Whoever adds an operation tests its
-gradient with `gradcheck` on what these draw::
+A strategy says what values there are. Hypothesis draws many of them, calls the test with each,
+and looks for the simplest that fails. `@st.composite` makes a strategy of a function, whose
+`draw` draws from others. Whoever adds an operation tests it on what these draw::
 
-    @settings(deadline=None)  # a kernel's first call takes a second: it is compiled
-    @given(tensors(min_value=0.1, max_value=10))
-    def test_square_root(x):
-        assert mg.gradcheck(square_root, x)
+    def test_square_root():
+        check_operation(square_root, tensors(min_value=0.1, max_value=10))
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from hypothesis import strategies as st
+from hypothesis import Phase, given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
 
-from .tensor import Tensor, float64
+from .checking import GradcheckError, gradcheck
+from .engine import ancestors
+from .tensors import Tensor, float64
 
 Shapes = st.SearchStrategy[tuple[int, ...]]
 
@@ -122,3 +121,111 @@ def broadcasting_tensors(
     """Tuples of `number` Tensors whose shapes broadcast: ``gradcheck(f, *drawn)``."""
     drawn = draw(broadcasting_shapes(number))
     return tuple(draw(tensors(shape, dtype, requires_grad, **values)) for shape in drawn)
+
+
+# What must hold for an operation
+
+
+def _halved(grad: Any, G: Any) -> Any:
+    return grad / 2
+
+
+def _negated(grad: Any, G: Any) -> Any:
+    return -grad
+
+
+def _misplaced(grad: Any, G: Any) -> Any:
+    return np.roll(grad, 1)
+
+
+def _without_what_arrived(grad: Any, G: Any) -> Any:
+    return np.ones_like(grad)
+
+
+DAMAGES = {
+    "half of the gradient": _halved,
+    "the gradient with the wrong sign": _negated,
+    "the gradient in the wrong place": _misplaced,
+    "ones instead of the gradient": _without_what_arrived,
+}
+
+
+def damage(out: Tensor, change: Callable[[Any, Any], Any]) -> Tensor:
+    """`out`, with the VJPs of its graph that lead to leaves damaged.
+
+    `change` makes a wrong gradient of the right one and of G. (Farther from the leaves, two
+    wrong signs could cancel.)
+    """
+
+    def wrong(vjp: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        return lambda G: change(vjp(G), G)
+
+    for node in ancestors(out.node):
+        node.vjps = [
+            wrong(vjp) if vjp is not None and parent.op is None else vjp
+            for parent, vjp in zip(node.parents, node.vjps)
+        ]
+    return out
+
+
+class _Noticed(Exception):
+    """A damaged gradient has been noticed."""
+
+
+def check_operation(f: Callable[..., Tensor], *strategies: st.SearchStrategy[Any]) -> None:
+    """Test the gradients of `f`, and that wrong ones would be noticed.
+
+    The gradients are compared with finite differences by `gradcheck`. Then `f` is tested with
+    its derivatives damaged in several ways. Each way must be noticed on one draw at least, if
+    it makes a difference on any. (In a sum, all gradients are equal: none is in the wrong
+    place.)
+
+    Parameters
+    ----------
+    f : callable
+        From Tensors to one float64 Tensor: an operation, or made of several.
+    *strategies
+        They draw the arguments of `f`. What one draws as a tuple is several arguments, as in
+        ``check_operation(hypotenuse, broadcasting_tensors(2))``.
+
+    Raises
+    ------
+    GradcheckError
+        If a gradient is wrong; if a damaged one is not noticed; if the gradient is 0 on all
+        draws, so that nothing was tested.
+    TypeError
+        As in `gradcheck`.
+    """
+    __tracebackhide__ = True  # of a failure, pytest shows the test and not this function
+
+    def run(test: Callable[..., object], **options: Any) -> None:
+        def on_arguments(drawn: tuple[Any, ...]) -> None:
+            test(*[x for part in drawn for x in (part if isinstance(part, tuple) else (part,))])
+
+        # A slow machine is not a mistake, and a kernel's first call takes a second.
+        settings(deadline=None, **options)(given(st.tuples(*strategies))(on_arguments))()
+
+    run(lambda *inputs: gradcheck(f, *inputs))
+    for name, change in DAMAGES.items():
+        differs = False
+
+        def damaged(grad: Any, G: Any) -> Any:
+            nonlocal differs
+            wrong = change(grad, G)
+            differs = differs or not np.allclose(wrong, grad, rtol=1e-3, atol=1e-3, equal_nan=True)
+            return wrong
+
+        def must_fail(*inputs: Any) -> None:
+            try:
+                gradcheck(lambda *inputs: damage(f(*inputs), damaged), *inputs)
+            except GradcheckError:
+                raise _Noticed from None
+
+        try:
+            run(must_fail, phases=[Phase.generate], max_examples=200, database=None)
+        except _Noticed:
+            continue
+        if differs:
+            raise GradcheckError(f"{name} would not be noticed on what the strategies draw")
+        if change is _halved:
+            raise GradcheckError("the gradient is 0 on all that the strategies draw")

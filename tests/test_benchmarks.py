@@ -1,22 +1,13 @@
 """The benchmarks, each on one small row: table, goals, figures and picture."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parent.parent
+from helpers import ROOT, child
 
 
 def run(program, *arguments):
-    done = subprocess.run(
-        [sys.executable, "-m", f"benchmarks.{program}", *arguments],
-        cwd=ROOT, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return child("-m", f"benchmarks.{program}", *arguments, cwd=ROOT).stdout
 
 
 @pytest.mark.parametrize(

@@ -1,39 +1,26 @@
 """The examples, run as a user runs them: what they print, draw and leave behind."""
 
-import os
 import re
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from matplotlib.image import imread
+from helpers import ROOT, assert_drawn, child
 
 import minigrad as mg
 from minigrad import datasets, nn
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = ROOT / "examples"
 
 
 def run(folder, script, *arguments, fails=0, **environment):
     """Run a script inside `folder`; return what it printed and what it wrote to stderr."""
-    done = subprocess.run(
-        [sys.executable, EXAMPLES / script, *map(str, arguments)],
-        cwd=folder, env=os.environ | environment, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == fails, done.stderr
+    done = child(EXAMPLES / script, *arguments, fails=fails, cwd=folder, environment=environment)
     assert "Traceback" not in done.stderr
     return done.stdout, done.stderr
-
-
-def assert_drawn(picture):
-    """That more than a blank page was written: some pixels of many are not the background."""
-    pixels = imread(picture)[..., :3]
-    share = (pixels != pixels[0, 0]).any(-1).mean()
-    assert min(pixels.shape[:2]) > 300 and 0.01 < share < 0.99
 
 
 def accuracy(printed):

@@ -8,8 +8,7 @@ self-additions arise, views are taken of views.
 import numpy as np
 import torch
 import torch.nn.functional
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 import minigrad as mg
 from minigrad import functional

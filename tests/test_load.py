@@ -2,21 +2,20 @@
 
 import ctypes
 import gc  # noqa: F401 (this and others: for the programs that `run` starts)
-import os
+import os  # noqa: F401
 import resource  # noqa: F401
 import shutil
 import signal  # noqa: F401
-import subprocess
-import sys
+import sys  # noqa: F401
 import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import child
 
 import minigrad as mg
-from minigrad import datasets, kernels, nn, optim
-from minigrad import functional as F
+from minigrad import datasets, functional as F, kernels, nn, optim
 
 
 def train(seed, steps):
@@ -32,15 +31,11 @@ def train(seed, steps):
     return np.concatenate([p.detach().numpy().ravel() for p in model.parameters()])
 
 
-def run(code, *arguments, **options):
+def run(code, *arguments, environment=None, **options):
     """What a Python program prints that may call `train` and all else that is imported here."""
-    environment = {"PYTHONPATH": str(Path(__file__).parent)} | options.pop("environment", {})
-    done = subprocess.run(
-        [sys.executable, "-c", "from test_load import *\n" + code, *map(str, arguments)],
-        env=os.environ | environment, capture_output=True, text=True, timeout=120, **options,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+    environment = {"PYTHONPATH": str(Path(__file__).parent)} | (environment or {})
+    code = "from test_load import *\n" + code
+    return child(*arguments, code=code, environment=environment, **options).stdout.strip()
 
 
 # Memory

@@ -4,19 +4,11 @@ import copy
 
 import numpy as np
 import pytest
+from helpers import torch_mlp
 from torch import nn as torch_nn
 
 import minigrad as mg
-from minigrad import functional as F
-from minigrad import nn, optim
-
-
-def torch_mlp(hidden_dims, use_bias=True):
-    dims = [784, *hidden_dims, 10]
-    layers = []
-    for before, after in zip(dims, dims[1:]):
-        layers += [torch_nn.Linear(before, after, bias=use_bias), torch_nn.ReLU()]
-    return torch_nn.Sequential(*layers[:-1])
+from minigrad import functional as F, nn, optim
 
 
 class Holder(torch_nn.Module):
@@ -80,6 +72,52 @@ def test_shared_parameters_come_once():
     model = nn.Sequential(layer, nn.ReLU(), layer)
     assert [name for name, _ in model.named_parameters()] == ["0.weight", "0.bias"]
     assert len(model) == 3 and model[2] is layer
+
+
+def test_modules_in_lists_tuples_and_dicts_are_found():
+    class Holder(nn.Module):
+        def __init__(self):
+            self.layers = [nn.Linear(4, 3), (nn.ReLU(), nn.Linear(3, 2))]
+            self.heads = {"left": nn.Linear(2, 1), "scale": nn.Parameter(mg.ones(1))}
+            self.sizes = [4, 3, 2]
+
+    model = Holder()
+    names = [name for name, _ in model.named_parameters()]
+    assert names == [
+        "layers.0.weight", "layers.0.bias", "layers.1.1.weight", "layers.1.1.bias",
+        "heads.left.weight", "heads.left.bias", "heads.scale",
+    ]  # fmt: skip
+    assert list(model.state_dict()) == names and len(list(model.parameters())) == 7
+    assert "(layers.0): Linear(in_features=4" in repr(model) and "(layers.1.0): ReLU()" in repr(
+        model
+    )
+    other = Holder()
+    other.load_state_dict(model.state_dict())
+    assert other.layers[1][1].weight.tolist() == model.layers[1][1].weight.tolist()
+
+
+def test_a_tied_weight_loads_under_both_names_as_pytorch_saves_it():
+    def tied(library):
+        model = library.Sequential(library.Linear(3, 3), library.ReLU(), library.Linear(3, 3))
+        model[2].weight = model[0].weight
+        return model
+
+    ours, theirs = tied(nn), tied(torch_nn)
+    state = {name: value.numpy() for name, value in theirs.state_dict().items()}
+    assert list(state) == ["0.weight", "0.bias", "2.weight", "2.bias"]
+    ours.load_state_dict(state)
+    np.testing.assert_array_equal(ours[2].weight.detach().numpy(), state["2.weight"])
+    del state["0.weight"]
+    ours.load_state_dict(state)  # one of its names is enough
+    with pytest.raises(RuntimeError, match="2.weight: differs from another name of the same"):
+        ours.load_state_dict(state | {"0.weight": state["2.weight"] + 1})
+
+
+def test_a_view_of_a_fresh_weight_shares_memory():
+    layer = nn.Linear(3, 2)
+    with mg.no_grad():
+        layer.weight.view(-1)[0] += 1
+        assert np.shares_memory(layer.weight.view(-1).array, layer.weight.array)
 
 
 def test_state_dict_goes_through_a_file(tmp_path):

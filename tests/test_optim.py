@@ -3,12 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from test_nn import torch_mlp
+from helpers import torch_mlp
 from torch import nn as torch_nn
 
 import minigrad as mg
-from minigrad import functional as F
-from minigrad import nn, optim
+from minigrad import functional as F, nn, optim
 
 # Single steps
 
@@ -230,8 +229,10 @@ def train_both(optimizer, hidden_dims, use_bias, dtype, steps=200):
 
 @pytest.mark.parametrize("use_bias", [True, False])
 @pytest.mark.parametrize("hidden_dims", [[], [30], [100, 100]])
-@pytest.mark.parametrize("dtype, tolerance", [("float64", 1e-12), ("float32", 1e-5)])
+@pytest.mark.parametrize("dtype, tolerance", [("float64", 1e-12), ("float32", 1e-3)])
 def test_gradient_descent_stays_with_pytorch(hidden_dims, use_bias, dtype, tolerance):
+    """In float32, round-off decides on which side of 0 a ReLU's input falls: with two hidden
+    layers, PyTorch's own run ends 4e-4 from the one in float64."""
     differences = train_both("gradient_update", hidden_dims, use_bias, dtype)
     assert max(differences) < tolerance
 

@@ -1,13 +1,22 @@
 """The strategies that `minigrad.testing` offers."""
 
 import re
+from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import find, given
+from hypothesis import find, given, strategies as st
 
 import minigrad as mg
-from minigrad.testing import arrays, broadcasting_tensors, shapes, tensors
+from minigrad.testing import (
+    DAMAGES,
+    arrays,
+    broadcasting_tensors,
+    check_operation,
+    damage,
+    shapes,
+    tensors,
+)
 
 
 @pytest.mark.parametrize(
@@ -47,9 +56,7 @@ def test_broadcasting_tensors(drawn):
 
 
 def test_a_wrong_gradient_is_reported_with_both_values():
-    def square(x):
-        return mg.record(x.array**2, (x,), lambda grad: (4 * x.array * grad,)).sum()
-
+    square = mg.operation(lambda x: (x**2, lambda G: 4 * x * G))
     with pytest.raises(mg.GradcheckError) as raised:
         mg.gradcheck(square, mg.tensor([3.0, 1.0], dtype=mg.float64, requires_grad=True))
     found = re.findall(
@@ -57,3 +64,35 @@ def test_a_wrong_gradient_is_reported_with_both_values():
     )
     analytic, numeric = map(float, found[0])
     assert abs(analytic / numeric - 2) < 1e-6
+
+
+# check_operation, for a user's operation
+
+
+@mg.operation
+def logistic(x):
+    out = 1 / (1 + np.exp(-x))
+    return out, lambda G: G * out * (1 - out)
+
+
+def test_check_operation_takes_several_arguments():
+    check_operation(logistic, tensors())
+    check_operation(lambda x, y: logistic(x) * y, broadcasting_tensors(2))
+    check_operation(
+        lambda x, y, n: (x @ y) * n, tensors((2, 3)), tensors((3, 1)), st.integers(1, 3)
+    )
+    check_operation(lambda x: x.sum(), tensors())  # all gradients are equal: none is misplaced
+
+
+def test_check_operation_needs_draws_that_show_something():
+    with pytest.raises(mg.GradcheckError, match="the gradient is 0 on all"):
+        check_operation(lambda x: x * 0, tensors())
+    with pytest.raises(mg.GradcheckError, match="half of the gradient would not be noticed"):
+        with mock.patch("minigrad.testing.gradcheck", lambda f, x: f(x).sum().backward()):
+            check_operation(lambda x: x * x, tensors(min_value=1))  # nothing is ever compared
+
+
+@pytest.mark.parametrize("change", DAMAGES.values(), ids=DAMAGES)
+def test_check_operation_notices_each_damage(change):
+    with pytest.raises(mg.GradcheckError, match="finite difference"):
+        check_operation(lambda x: damage(logistic(x), change), tensors(shape=(2, 3)))

@@ -1,4 +1,4 @@
-"""The command line and the data that the scripts in `examples/` share."""
+"""What the scripts share: their command line, their data, their colours."""
 
 import argparse
 import math
@@ -6,9 +6,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from . import datasets
-from .creation import manual_seed
-from .datasets import Digits
+from minigrad import datasets, manual_seed
+from minigrad.datasets import Digits
+
+# Colours that stay apart in print and for colour-blind readers (Okabe and Ito)
+BLUE, RED, ORANGE, GREEN, PINK = "#0072B2", "#D55E00", "#E69F00", "#009E73", "#CC79A7"
 
 
 def number(kind: type[float], least: float) -> Callable[[str], float]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from .tensor import Tensor
+from .tensors import Tensor
 
 # A central difference, (f(x + h) - f(x - h)) / 2h, errs by about h² (the next Taylor term) plus
 # ε/h (round-off in f, ε being the spacing of doubles at 1); the sum is smallest near

@@ -1,0 +1,616 @@
+"""Tensors: arrays that remember how they were made, and Python's operators on them."""
+
+from __future__ import annotations
+
+import builtins
+import functools
+from collections import namedtuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+from weakref import ref
+
+import numpy as np
+
+from . import engine, more_ops, ops
+from .engine import Node, is_grad_enabled, name_of, recording
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, DTypeLike
+
+float32, float64, int64 = np.dtype("float32"), np.dtype("float64"), np.dtype("int64")
+KERNEL_DTYPES = (float32, float64)
+Operation = Callable[..., Any]  # on arrays; see `ops`
+Max = namedtuple("Max", ["values", "indices"])
+
+
+def as_array(data: ArrayLike, dtype: DTypeLike | None = None) -> np.ndarray:
+    """The NumPy array of `data`, shared where there is one already.
+
+    An array keeps its dtype; Python floats become float32 and integers int64.
+
+    Raises
+    ------
+    TypeError
+        If `data` is not made of real numbers.
+    ValueError
+        If `data` is a ragged list.
+    """
+    if dtype is None and type(data) is np.ndarray and data.dtype.kind in "biuf":
+        return data  # the usual case, early
+    try:
+        array = np.asarray(data.array if isinstance(data, Tensor) else data)
+    except ValueError as error:
+        raise ValueError(f"data must be a regular array of numbers: {error}") from None
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"data must be real numbers, got {data!r} (dtype {array.dtype})")
+    # by type(): np.float64 is a float to isinstance(), but keeps its dtype
+    if type(data) in (float, list, tuple) and array.dtype == float64:
+        dtype = dtype or float32
+    return array if dtype is None else array.astype(dtype, copy=False)
+
+
+# From Tensors to an operation, and back
+
+
+def _common_dtype(op: Operation, inputs: Sequence[Any]) -> np.dtype:
+    """The dtype that an operation wants its inputs in."""
+    wanted = getattr(op, "dtypes", "common")
+    if wanted in ("common", "float"):  # Tensors and numbers, early
+        known = {x.array.dtype for x in inputs if isinstance(x, Tensor)}
+        others = {type(x) for x in inputs if not isinstance(x, Tensor)}
+        if len(known) == 1 and known < {*KERNEL_DTYPES} and others <= {int, float}:
+            return known.pop()
+    dtypes = [as_array(x).dtype for x in inputs]
+    if wanted in ("same", "kernel"):
+        if len(set(dtypes)) > 1 or wanted == "kernel" and dtypes[0] not in KERNEL_DTYPES:
+            one = "one dtype" if wanted == "same" else "all float32 or all float64"
+            got = " and ".join(map(str, dtypes))
+            raise RuntimeError(f"{name_of(op)} wanted {one}, got {got}; see Tensor.to()")
+        return dtypes[0]
+    # PyTorch's order: bool < integer < float; then number < 0-d Tensor < other Tensor
+    ranks = [
+        (
+            {"b": 0, "f": 2}.get(dtype.kind, 1),
+            0 if isinstance(x, (int, float)) else 1 + (np.ndim(getattr(x, "array", x)) > 0),
+        )
+        for x, dtype in zip(inputs, dtypes)
+    ]
+    highest = max(ranks)
+    dtype = np.result_type(*[dtype for dtype, rank in zip(dtypes, ranks) if rank == highest])
+    return float32 if wanted == "float" and dtype.kind != "f" else dtype
+
+
+def _in_one_dtype(
+    op: Operation, inputs: Sequence[Any]
+) -> tuple[tuple[Tensor, ...], list[np.ndarray]]:
+    """The inputs as Tensors, and their arrays in one dtype."""
+    dtype = _common_dtype(op, inputs)
+    arrays = [as_array(x, dtype) for x in inputs]
+    tensors = tuple(x if isinstance(x, Tensor) else Tensor(a) for x, a in zip(inputs, arrays))
+    return tensors, arrays
+
+
+def _misfit(op: Operation, arrays: Sequence[np.ndarray], error: ValueError) -> Exception:
+    """An error that names the operation and the shapes that it could not combine."""
+    if len(arrays) == 1:
+        return error
+    shapes = " and ".join(str(array.shape) for array in arrays)
+    return RuntimeError(f"{name_of(op)} cannot combine shapes {shapes}: {error}")
+
+
+def apply(op: Operation, *inputs: Any, **settings: Any) -> Tensor:
+    """The Tensor that an operation makes of its inputs; its node is recorded if need be.
+
+    Parameters
+    ----------
+    op : callable
+        An operation on arrays, as described in `ops`.
+    *inputs : Tensor, array, list or number
+        What is differentiated. They are brought to one dtype first.
+    **settings
+        What is not differentiated.
+
+    Raises
+    ------
+    RuntimeError
+        If dtypes or shapes do not fit together.
+    TypeError
+        If `op` does not return a tuple of the result and one VJP for each input.
+    """
+    # A small training step comes here many times: loops, not comprehensions, each of which
+    # would be a call in Python 3.11.
+    arrays, dtype, usual, requires_grad = [], None, True, False
+    for x in inputs:
+        if not isinstance(x, Tensor):
+            usual = False
+            continue
+        array = x.array
+        # Arithmetic on NumPy's scalars is ten times as fast as on arrays of no dimension. (An
+        # operation of one input may return a view, and must get the array itself.)
+        arrays.append(array[()] if array.ndim == 0 and len(inputs) > 1 else array)
+        usual = usual and (dtype is None or array.dtype is dtype)
+        dtype = array.dtype
+        requires_grad = requires_grad or x._requires_grad
+    if not usual or dtype not in KERNEL_DTYPES:
+        inputs, arrays = _in_one_dtype(op, inputs)
+    try:
+        made = op(*arrays, **settings)
+    except ValueError as error:
+        raise _misfit(op, arrays, error) from None
+    if type(made) is not tuple or len(made) != 1 + len(inputs):
+        wanted = f"{len(inputs)} VJPs, one for each input"
+        raise TypeError(f"{name_of(op)} must return a tuple of its result and {wanted}: {made!r}")
+    result = made[0] if type(made[0]) is np.ndarray else np.asarray(made[0])
+    out = Tensor.__new__(Tensor)
+    out.array, out._node, out._grad, out._requires_grad = result, None, None, False
+    if requires_grad and recording.get():
+        parents: list[Node] = []
+        vjps: list[engine.VJP | None] = []
+        for x, vjp in zip(inputs, made[1:]):
+            parents.append(x._node or x.node)
+            vjps.append(vjp if x._requires_grad else None)
+        out._node, out._requires_grad = Node(result, op, parents, vjps), True
+    return out
+
+
+def operation(op: Operation) -> Callable[..., Tensor]:
+    """Make an operation on arrays a function of Tensors, arrays, lists and numbers.
+
+    Parameters
+    ----------
+    op : callable
+        From arrays to a tuple: the result and, for each input, a VJP, a function from the
+        gradient of the result to that of the input. Settings that are not differentiated are
+        keyword arguments. The VJP returns what it was given, a view of it, or a new array. It
+        may ignore that NumPy has broadcast the input.
+
+    Examples
+    --------
+    >>> @operation
+    ... def square(x):
+    ...     return x * x, lambda G: G * 2 * x
+    >>> x = tensor([3.0, 5.0], requires_grad=True)
+    >>> square(x).backward([1.0, 10.0])
+    >>> x.grad
+    tensor([  6., 100.])
+    """
+
+    @functools.wraps(op)
+    def function(*inputs: Any, **settings: Any) -> Tensor:
+        return apply(op, *inputs, **settings)
+
+    return function
+
+
+def _compare(ufunc: np.ufunc, a: Tensor, b: Any) -> Any:
+    """A comparison, which has no gradient."""
+    if b is None or isinstance(b, str):
+        return NotImplemented
+    _, arrays = _in_one_dtype(ufunc, (a, b))
+    try:
+        return Tensor(ufunc(*arrays))
+    except ValueError as error:
+        raise _misfit(ufunc, arrays, error) from None
+
+
+def _refuse_in_place(x: Tensor) -> None:
+    if x.requires_grad and is_grad_enabled():
+        raise RuntimeError("a Tensor that requires grad changes in place only under no_grad()")
+
+
+def _in_place(op: Operation, a: Tensor, b: Any) -> Tensor:
+    """``a += b`` and its like.
+
+    If the result requires grad, the graph may need the old value of `a`: the result is a new
+    Tensor, which Python then binds to the name `a`. Otherwise the array itself changes.
+    """
+    if a.is_leaf:
+        _refuse_in_place(a)
+    out = apply(op, a, b)
+    if out.shape != a.shape or not np.can_cast(out.dtype, a.dtype, "same_kind"):
+        held, new = (f"{x.dtype} of shape {x.shape}" for x in (a, out))
+        raise RuntimeError(f"in-place {name_of(op)}: {held} cannot hold {new}")
+    if out.requires_grad:
+        return out.to(a.dtype)
+    a.array[...] = out.array
+    return a
+
+
+class Tensor:
+    """A NumPy array that can take part in automatic differentiation.
+
+    Parameters
+    ----------
+    data : array_like
+        An ndarray is shared, not copied (`mg.tensor` copies); anything else is converted.
+    requires_grad : bool
+        Whether `backward` shall leave a gradient in `grad`. Floating-point dtypes only. (The
+        result of a recorded operation requires grad if an input does: it passes gradients on,
+        and keeps none.)
+
+    Attributes
+    ----------
+    array : numpy.ndarray
+        The numbers, for code inside the engine; `detach` and `data` wrap the same array in
+        a Tensor without history.
+    """
+
+    __slots__ = ("array", "_node", "_grad", "_requires_grad", "__weakref__")
+    __array_priority__ = 1000  # ``array * tensor`` asks Tensor.__rmul__ first
+    __hash__ = object.__hash__  # by identity: == compares elements
+
+    def __init__(self, data: ArrayLike, requires_grad: bool = False):
+        self.array = as_array(data)
+        self._node: Node | None = None
+        self._grad: Tensor | None = None
+        self._requires_grad = False
+        if requires_grad:
+            self.requires_grad = True
+
+    # The graph
+
+    @property
+    def node(self) -> Node:
+        """What `backward` knows of this Tensor. A leaf's is made when it is first used."""
+        if self._node is None:
+            self._node = Node(self.array, tensor=ref(self))
+        return self._node
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether no recorded operation made it."""
+        return self._node is None or self._node.op is None
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether gradients flow to it; can be set on leaves."""
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        if not self.is_leaf:
+            raise RuntimeError("requires_grad can be set on leaves only; use detach() to get one")
+        if value and self.dtype.kind != "f":
+            raise RuntimeError(f"only floating-point Tensors can require grad, not {self.dtype}")
+        self._requires_grad = bool(value)
+
+    @property
+    def grad(self) -> Tensor | None:
+        """The gradient that `backward` has accumulated, of this shape and dtype; leaves only."""
+        return self._grad
+
+    @grad.setter
+    def grad(self, value: Tensor | None) -> None:
+        if value is not None and not (
+            isinstance(value, Tensor) and (value.shape, value.dtype) == (self.shape, self.dtype)
+        ):
+            raise RuntimeError(f"grad must be None or {self.dtype} {self.shape}, got {value!r}")
+        self._grad = value
+
+    def accumulate(self, gradient: Any) -> None:
+        """Add an array to `grad`, for the engine."""
+        if self._grad is None:
+            self._grad = Tensor(np.asarray(gradient, self.array.dtype))
+        else:
+            self._grad.array += gradient
+
+    @property
+    def data(self) -> Tensor:
+        """The same numbers outside the graph; assigning to it replaces the array."""
+        return Tensor(self.array)
+
+    @data.setter
+    def data(self, value: ArrayLike) -> None:
+        array = as_array(value)
+        if self._requires_grad and array.dtype.kind != "f":
+            raise RuntimeError(f"a Tensor that requires grad cannot hold {array.dtype} data")
+        if (array.shape, array.dtype) != (self.shape, self.dtype):
+            self._grad = None  # it does not fit any more
+        self.array = array
+        if self.is_leaf:
+            self._node = None  # a graph that exists keeps the node of the old numbers
+
+    def detach(self) -> Tensor:
+        """A Tensor that shares this one's array and has no history."""
+        return Tensor(self.array)
+
+    def backward(self, gradient: ArrayLike | None = None) -> None:
+        """Add ∂L/∂leaf, L being this Tensor, to the `grad` of every leaf it depends on.
+
+        Reverse-mode differentiation, which is called back-propagation in networks: start from
+        the gradient of L with respect to itself, and apply the chain rule from the result
+        back, so that one pass serves all leaves. Gradients add up over calls until they are
+        zeroed. The pass itself is `engine.sweep`.
+
+        Parameters
+        ----------
+        gradient : array_like, optional
+            The gradient that arrives at this Tensor, of its shape; 1 for a scalar. (With it,
+            L is the sum of gradient * Tensor.)
+
+        Raises
+        ------
+        RuntimeError
+            If no leaf can receive a gradient, if `gradient` is missing for a Tensor of
+            more than one element or has the wrong shape, or if a VJP returns gradients
+            that do not fit its inputs. No `grad` has changed then.
+        """
+        if not self._requires_grad:
+            raise RuntimeError("backward() found no graph: this Tensor does not require grad")
+        if gradient is None:
+            if self.array.size != 1:
+                raise RuntimeError(f"backward(): shape {self.shape} is no scalar; give gradient=")
+            gradient = np.ones(self.shape, self.dtype)
+        array = as_array(gradient, self.dtype)
+        if array.shape != self.shape:
+            raise RuntimeError(f"gradient has shape {array.shape}, the Tensor {self.shape}")
+        engine.backward(self.node, array.copy() if self.is_leaf else array)
+
+    # Operators: a + b, 2 - a, a += b, a < b, a[i]
+    # fmt: off
+
+    def __add__(self, other: ArrayLike) -> Tensor: return apply(ops.add, self, other)
+    def __radd__(self, other: ArrayLike) -> Tensor: return apply(ops.add, other, self)
+    def __iadd__(self, other: ArrayLike) -> Tensor: return _in_place(ops.add, self, other)
+    def __sub__(self, other: ArrayLike) -> Tensor: return apply(ops.sub, self, other)
+    def __rsub__(self, other: ArrayLike) -> Tensor: return apply(ops.sub, other, self)
+    def __isub__(self, other: ArrayLike) -> Tensor: return _in_place(ops.sub, self, other)
+    def __mul__(self, other: ArrayLike) -> Tensor: return apply(ops.mul, self, other)
+    def __rmul__(self, other: ArrayLike) -> Tensor: return apply(ops.mul, other, self)
+    def __imul__(self, other: ArrayLike) -> Tensor: return _in_place(ops.mul, self, other)
+    def __truediv__(self, other: ArrayLike) -> Tensor: return apply(ops.div, self, other)
+    def __rtruediv__(self, other: ArrayLike) -> Tensor: return apply(ops.div, other, self)
+    def __itruediv__(self, other: ArrayLike) -> Tensor: return _in_place(ops.div, self, other)
+    def __pow__(self, other: ArrayLike) -> Tensor: return apply(ops.pow, self, other)
+    def __rpow__(self, other: ArrayLike) -> Tensor: return apply(ops.pow, other, self)
+    def __ipow__(self, other: ArrayLike) -> Tensor: return _in_place(ops.pow, self, other)
+    def __matmul__(self, other: ArrayLike) -> Tensor: return apply(ops.matmul, self, other)
+    def __rmatmul__(self, other: ArrayLike) -> Tensor: return apply(ops.matmul, other, self)
+    def __imatmul__(self, other: ArrayLike) -> Tensor: return _in_place(ops.matmul, self, other)
+    def __neg__(self) -> Tensor: return apply(ops.neg, self)
+    def __lt__(self, other: ArrayLike) -> Any: return _compare(np.less, self, other)
+    def __le__(self, other: ArrayLike) -> Any: return _compare(np.less_equal, self, other)
+    def __gt__(self, other: ArrayLike) -> Any: return _compare(np.greater, self, other)
+    def __ge__(self, other: ArrayLike) -> Any: return _compare(np.greater_equal, self, other)
+    def __eq__(self, other: Any) -> Any: return _compare(np.equal, self, other)
+    def __ne__(self, other: Any) -> Any: return _compare(np.not_equal, self, other)
+    def __bool__(self) -> bool: return bool(self.item())
+    def __int__(self) -> int: return int(self.item())
+    def __float__(self) -> builtins.float: return float(self.item())
+    # fmt: on
+
+    def __getitem__(self, index: Any) -> Tensor:
+        return apply(ops.getitem, self, index=index)
+
+    def __setitem__(self, index: Any, value: ArrayLike) -> None:
+        _refuse_in_place(self)
+        if is_grad_enabled() and isinstance(value, Tensor) and value.requires_grad:
+            raise RuntimeError("item assignment records no gradient; assign value.detach()")
+        self.array[index] = as_array(value, self.dtype)
+
+    def __len__(self) -> int:
+        if self.ndim == 0:
+            raise TypeError("a 0-d Tensor has no length")
+        return len(self.array)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[i] for i in range(len(self)))
+
+    # Operations
+
+    def exp(self) -> Tensor:
+        """eˣ, elementwise."""
+        return apply(ops.exp, self)
+
+    def log(self) -> Tensor:
+        """The natural logarithm, elementwise."""
+        return apply(ops.log, self)
+
+    def tanh(self) -> Tensor:
+        """The hyperbolic tangent, elementwise."""
+        return apply(more_ops.tanh, self)
+
+    def relu(self) -> Tensor:
+        """max(x, 0), elementwise."""
+        return apply(ops.relu, self)
+
+    def log_softmax(self, dim: int = -1) -> Tensor:
+        """The logarithm of the softmax along `dim`; see `minigrad.functional`."""
+        return apply(ops.log_softmax, self, dim=dim)
+
+    def sum(self, dim: ops.Dims = None, keepdim: bool = False) -> Tensor:
+        """The sum over all elements or over `dim` (an int or several); integers sum to int64."""
+        return apply(ops.sum, self, dim=dim, keepdim=keepdim)
+
+    def mean(self, dim: ops.Dims = None, keepdim: bool = False) -> Tensor:
+        """The mean over all elements or over `dim`; a RuntimeError if they are integers."""
+        if self.dtype.kind != "f":
+            raise RuntimeError(
+                f"mean() needs floating-point numbers, got {self.dtype}; use float()"
+            )
+        return apply(ops.mean, self, dim=dim, keepdim=keepdim)
+
+    def max(self, dim: int | None = None, keepdim: bool = False) -> Any:
+        """The largest element; with `dim`, the pair ``(values, indices)`` along it.
+
+        A RuntimeError if there are no elements, an IndexError if there is no such `dim`.
+        """
+        values = apply(more_ops.max, self, dim=dim, keepdim=keepdim)
+        return values if dim is None else Max(values, self.argmax(dim, keepdim))
+
+    def argmax(self, dim: int | None = None, keepdim: Any = False) -> Tensor:
+        """The index (int64) of the largest element, or of each along `dim`; no gradient."""
+        return Tensor(np.argmax(self.array, dim, keepdims=keepdim))
+
+    def reshape(self, *shape: Any) -> Tensor:
+        """The same elements in another shape, shared where NumPy can; one length may be -1."""
+        return apply(ops.reshape, self, shape=as_shape(shape))
+
+    view = reshape
+
+    def transpose(self, dim0: int, dim1: int) -> Tensor:
+        """Two dimensions swapped; shares memory."""
+        return apply(ops.transpose, self, dim0=dim0, dim1=dim1)
+
+    @property
+    def T(self) -> Tensor:
+        """All dimensions in reverse order; shares memory."""
+        return apply(ops.reverse_dims, self)
+
+    def clone(self) -> Tensor:
+        """A copy that gradients flow through."""
+        return apply(ops.clone, self)
+
+    def to(self, dtype: DTypeLike) -> Tensor:
+        """The same numbers in another dtype; gradients flow through to floating-point ones."""
+        if np.dtype(dtype).kind != "f":
+            return Tensor(self.array.astype(dtype))
+        return self if dtype == self.dtype else apply(ops.to, self, dtype=dtype)
+
+    def float(self) -> Tensor:
+        """The same numbers as float32."""
+        return self.to(float32)
+
+    def double(self) -> Tensor:
+        """The same numbers as float64."""
+        return self.to(float64)
+
+    def long(self) -> Tensor:
+        """The same numbers as int64, rounded towards 0."""
+        return self.to(int64)
+
+    def zero_(self) -> Tensor:
+        """Set every element to 0, in place."""
+        _refuse_in_place(self)
+        self.array[...] = 0
+        return self
+
+    # What it holds
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The lengths of its dimensions."""
+        return self.array.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The type of its numbers."""
+        return self.array.dtype
+
+    @property
+    def ndim(self) -> int:
+        """The number of dimensions."""
+        return self.array.ndim
+
+    def size(self, dim: int | None = None) -> Any:
+        """The shape, or the length of one dimension."""
+        return self.shape if dim is None else self.shape[dim]
+
+    def numel(self) -> int:
+        """The number of elements."""
+        return self.array.size
+
+    def item(self) -> Any:
+        """The only element, as a Python number."""
+        if self.array.size != 1:
+            raise RuntimeError(f"a Tensor of shape {self.shape} is not one number, as item() needs")
+        return self.array.item()
+
+    def tolist(self) -> Any:
+        """The numbers as nested Python lists."""
+        return self.array.tolist()
+
+    def numpy(self) -> np.ndarray:
+        """The array itself (shared); an error if that would silently lose a gradient."""
+        if self.requires_grad:
+            raise RuntimeError("NumPy would lose the gradient: use tensor.detach().numpy()")
+        return self.array
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.numpy(), dtype=dtype, copy=copy)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For copy and pickle, which make another leaf."""
+        if not self.is_leaf:
+            raise RuntimeError("only leaves can be copied or pickled; use detach() first")
+        return type(self), (self.array, self.requires_grad), (None, {"_grad": self.grad})
+
+    def __repr__(self) -> str:
+        """As PyTorch shows it: with 4 decimals, in lines of 80 characters."""
+        a = self.array
+        whole = np.all((a == np.round(a)) | ~np.isfinite(a))
+        mode: Any = "maxprec_equal" if whole else "fixed"
+        text = np.array2string(a, 81, 4, separator=", ", prefix="tensor(", floatmode=mode)
+        text = "tensor(" + text.replace(", ..., ", ",  ..., ")
+        suffixes = [] if a.dtype in (float32, int64, np.bool_) else [f"dtype={a.dtype}"]
+        if not self.is_leaf:
+            suffixes.append(f"grad_fn=<{self.node.name}>")
+        elif self.requires_grad:
+            suffixes.append("requires_grad=True")
+        for suffix in suffixes:
+            last_line = text[text.rfind("\n") + 1 :] + ", " + suffix
+            text += (", " if len(last_line) < 79 else ",\n       ") + suffix
+        return text + ")"
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec or self.ndim == 0 else str(self)
+
+
+# New Tensors: from data, filled with one number, or drawn at random
+
+generator = np.random.default_rng()
+
+
+def as_shape(shape: tuple[Any, ...]) -> tuple[int, ...]:
+    """The shape meant by ``f(2, 3)`` or ``f((2, 3))``, both of which PyTorch allows."""
+    return shape[0] if len(shape) == 1 and not isinstance(shape[0], (int, np.integer)) else shape
+
+
+def tensor(data: ArrayLike, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+    """A Tensor with a copy of `data`; Python floats make float32, integers int64."""
+    return Tensor(as_array(data, dtype).copy(), requires_grad)
+
+
+def from_numpy(array: np.ndarray) -> Tensor:
+    """A Tensor that shares the memory of `array`."""
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"from_numpy() takes a numpy.ndarray, got {type(array).__name__}")
+    return Tensor(array)
+
+
+def zeros(*shape: Any, dtype: DTypeLike = float32, requires_grad: bool = False) -> Tensor:
+    """Zeros of a shape, ``zeros(2, 3)`` or ``zeros((2, 3))``."""
+    return Tensor(np.zeros(as_shape(shape), dtype), requires_grad)
+
+
+def ones(*shape: Any, dtype: DTypeLike = float32, requires_grad: bool = False) -> Tensor:
+    """Ones of a shape, ``ones(2, 3)`` or ``ones((2, 3))``."""
+    return Tensor(np.ones(as_shape(shape), dtype), requires_grad)
+
+
+def randn(*shape: Any, dtype: Any = float32, requires_grad: bool = False) -> Tensor:
+    """Draws from the standard normal distribution; float32 or float64."""
+    return Tensor(generator.standard_normal(as_shape(shape), dtype), requires_grad)
+
+
+def zeros_like(x: Tensor) -> Tensor:
+    """Zeros with the shape and dtype of `x`."""
+    return Tensor(np.zeros_like(x.array))
+
+
+def ones_like(x: Tensor) -> Tensor:
+    """Ones with the shape and dtype of `x`."""
+    return Tensor(np.ones_like(x.array))
+
+
+def randn_like(x: Tensor) -> Tensor:
+    """Standard normal draws with the shape and dtype of `x`."""
+    return randn(x.shape, dtype=x.dtype)
+
+
+def manual_seed(seed: int) -> None:
+    """Start the one random generator of minigrad anew from `seed`.
+
+    In place, since other files hold the generator itself.
+    """
+    generator.bit_generator.state = np.random.default_rng(seed).bit_generator.state
