@@ -71,8 +71,7 @@ def reshaped(optimizer):
     optimizer.step()
 
 
-MISTAKES = {
-    # Data
+TENSORS = {
     "string": (lambda w: mg.tensor("abc"), TypeError, "data must be real numbers, got 'abc'"),
     "strings": (lambda w: mg.tensor(["a", "b"]), TypeError, "data must be real numbers, got"),
     "object": (lambda w: mg.tensor(object()), TypeError, "data must be real numbers, got <object"),
@@ -107,7 +106,9 @@ MISTAKES = {
     "item": (lambda w: w.plain.item(), RuntimeError, r"shape \(2, 3\) is not one number, as item"),
     "if": (lambda w: bool(w.plain), RuntimeError, r"shape \(2, 3\) is not one number"),
     "len of a scalar": (lambda w: len(w.graph), TypeError, "0-d Tensor has no length"),
-    # backward
+}  # fmt: skip
+
+ENGINE = {
     "no graph": (lambda w: w.plain.sum().backward(), RuntimeError, "found no graph.*not require grad"),
     "no scalar": (
         lambda w: (w.x * 2).backward(), RuntimeError, r"shape \(2, 3\) is no scalar; give gradient=",
@@ -133,7 +134,9 @@ MISTAKES = {
         lambda w: mg.operation(lambda x, y: (x * y, lambda G: G))(w.x, w.plain),
         TypeError, "must return a tuple of its result and 2 VJPs, one for each input: ",
     ),
-    # Operations
+}  # fmt: skip
+
+OPS = {
     "add": (
         lambda w: w.x + mg.ones(4), RuntimeError, r"add cannot combine shapes \(2, 3\) and \(4,\)",
     ),
@@ -183,7 +186,9 @@ MISTAKES = {
         RuntimeError, r"in-place mul: int64 of shape \(2,\) cannot hold float32",
     ),
     "deepcopy of a result": (lambda w: pickle.dumps(w.graph), RuntimeError, "only leaves can be copied"),
-    # Functions
+}  # fmt: skip
+
+FUNCTIONAL = {
     "linear": (
         lambda w: F.linear(w.x, mg.ones(4, 5)),
         RuntimeError, r"linear: wanted input \(..., D\), .* got input \(2, 3\), weight \(4, 5\)",
@@ -228,7 +233,9 @@ MISTAKES = {
     "reduction": (
         lambda w: F.nll_loss(w.x, w.ints, "avg"), ValueError, "must be mean, sum or none, got 'avg'",
     ),
-    # Models
+}  # fmt: skip
+
+NN = {
     "hidden_dims zero": (
         lambda w: nn.MLP(hidden_dims=[10, 0]), ValueError, "out_features must be a positive integer, got 0",
     ),
@@ -260,7 +267,9 @@ MISTAKES = {
     "state a file name": (
         lambda w: w.model.load_state_dict("model.npz"), TypeError, "must map names to Tensors, got str",
     ),
-    # Files
+}  # fmt: skip
+
+SERIALIZATION = {
     "no file": (lambda w: mg.load(w.folder / "none.npz"), FileNotFoundError, "none.npz"),
     "file truncated": (
         lambda w: mg.load(w.file(w.saved(w.model.state_dict())[:-50])),
@@ -283,7 +292,9 @@ MISTAKES = {
         RuntimeError, r"main.2.weight: got nothing.*\n  main.2.bias: got nothing",
     ),
     "file into no folder": (lambda w: mg.save({}, w.folder / "no" / "a.npz"), FileNotFoundError, "no/"),
-    # Gradient descent
+}  # fmt: skip
+
+OPTIM = {
     "lr negative": (lambda w: update(w, -0.1), ValueError, "lr must be a finite .* not negative, got -0.1"),
     "lr NaN": (lambda w: update(w, math.nan), ValueError, "lr must be a finite number .*, got nan"),
     "lr infinite": (lambda w: update(w, math.inf), ValueError, "lr must be a finite number .*, got inf"),
@@ -334,7 +345,9 @@ MISTAKES = {
     ),
     "betas": (lambda w: optim.Adam([w.x], betas=(0.9, 1)), ValueError, r"betas must be .* got \(0.9, 1\)"),
     "eps": (lambda w: optim.RMSprop([w.x], eps=-1e-8), ValueError, "eps must be a finite .*, got -1e-08"),
-    # Data and gradcheck
+}  # fmt: skip
+
+DATASETS_AND_CHECKING = {
     "lengths": (lambda w: next(minibatches(w.plain, w.ints[:1], 1)), ValueError, "2 inputs, but 1 targets"),
     "batch_size": (lambda w: next(minibatches(w.plain, w.ints, 0)), ValueError, "positive, got 0"),
     "set index": (
@@ -349,9 +362,27 @@ MISTAKES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", MISTAKES)
-def test_a_mistake_is_explained_and_changes_nothing(name, tmp_path):
-    mistake, error, message = MISTAKES[name]
+ROOMS = {
+    "tensors": TENSORS,
+    "engine": ENGINE,
+    "ops": OPS,
+    "functional": FUNCTIONAL,
+    "nn": NN,
+    "serialization": SERIALIZATION,
+    "optim": OPTIM,
+    "datasets and checking": DATASETS_AND_CHECKING,
+}
+
+
+@pytest.mark.parametrize(
+    "mistake, error, message",
+    [
+        pytest.param(*case, id=f"{room}, {name}")
+        for room, cases in ROOMS.items()
+        for name, case in cases.items()
+    ],
+)
+def test_a_mistake_is_explained_and_changes_nothing(mistake, error, message, tmp_path):
     world = World(tmp_path)
     before = world.snapshot()
     with pytest.raises(error, match=message) as raised:

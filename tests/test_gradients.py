@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional
-from hypothesis import Phase, given, settings, strategies as st
+from hypothesis import Phase, find, given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
 
 import minigrad as mg
-from minigrad import engine, functional
+from minigrad import engine, functional, more_ops, ops
 from minigrad.testing import (
     DAMAGES,
     arrays,
@@ -249,6 +249,29 @@ def test_value_and_gradient_are_those_of_pytorch(operation, dtype):
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # means over nothing
 def test_gradient_is_that_of_finite_differences_and_a_wrong_one_is_noticed(operation):
     check_operation(lambda f, *inputs: f(functional, *inputs), smooth_calls(operation))
+
+
+METHODS = {"div": "__truediv__", "reverse_dims": "T"}  # those that go by another name
+
+
+def test_no_place_of_an_operation_is_forgotten():
+    """CONTRIBUTING.md names them: this table, the method, and the export."""
+    tried = set()
+    for operation in OPERATIONS.values():
+        wild = calls(operation, "float32", itertools.repeat(operation.wild))
+        function, arrays = find(wild, lambda call: True)
+        with np.errstate(all="ignore"):
+            out = function(functional, *[mg.Tensor(a, requires_grad=True) for a in arrays])
+        tried |= {node.op for node in engine.ancestors(out.node)}
+    for room in (ops, more_ops):
+        for name, op in vars(room).items():
+            if not hasattr(op, "rule"):
+                continue
+            assert op in tried, f"{name} is not in the table of tests/test_gradients.py"
+            method = METHODS.get(name, f"__{name}__" if hasattr(mg.Tensor, f"__{name}__") else name)
+            has_a_function = hasattr(functional, name)
+            assert hasattr(mg.Tensor, method) or has_a_function, f"Tensor has no method {name}"
+            assert room is ops or hasattr(mg, name), f"minigrad/__init__.py does not export {name}"
 
 
 # The same properties must fail for a wrong VJP

@@ -44,6 +44,14 @@ def test_plain_python_does_what_the_compiled_kernels_do(tmp_path):
     assert_same_training(tmp_path / "compiled.npz", tmp_path / "plain.npz")
 
 
+@compiled
+def test_nothing_needs_scipy(tmp_path):
+    (tmp_path / "scipy.py").write_text("raise ImportError('not here')")
+    environment = {"PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path)}
+    child(tmp_path / "model.npz", code=TRAIN, environment=environment)
+    assert (tmp_path / "model.npz").exists()
+
+
 def test_nothing_is_compiled_at_import():
     code = (
         "import minigrad.kernels as k; "

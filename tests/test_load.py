@@ -58,6 +58,12 @@ print(*before, *measure())
     assert peak_after - peak < 4096  # KiB; a graph that is not freed holds 50 a step
 
 
+def test_keeping_freed_memory_can_be_turned_off():
+    code = "from minigrad import memory; print(memory.keep_freed_memory())"
+    assert run(code, environment={"MINIGRAD_KEEP_MEMORY": "0"}) == "False"
+    assert run(code) == str(hasattr(ctypes.CDLL(None), "mallopt"))
+
+
 # Threads and processes
 
 

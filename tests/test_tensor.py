@@ -433,6 +433,22 @@ def test_reductions_of_integers():
         x.mean()
 
 
+def test_a_divisor_is_not_cast_to_an_integer_dtype():
+    pixels = np.array([100, 200], "u1")
+    for divisor in (256, 1000, -1, 2**40, mg.tensor(300), mg.tensor(2.5)):
+        ours, theirs = (
+            mg.tensor(pixels) / divisor,
+            torch.tensor(pixels) / torch.tensor(float(divisor)),
+        )
+        np.testing.assert_allclose(ours.numpy(), theirs.numpy(), rtol=1e-6)
+        assert ours.dtype == np.float32
+
+
+def test_a_mean_of_half_precision_does_not_overflow():
+    x = mg.tensor(np.full(100, 60000, "f2"))
+    assert x.mean().item() == 60000 and x.mean().dtype == np.float16
+
+
 # NumPy, Python and matplotlib
 
 
