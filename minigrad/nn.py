@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from . import functional as F
 from .tensors import Tensor, as_array, float32, generator
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
 
 
 class Parameter(Tensor):
@@ -19,7 +16,7 @@ class Parameter(Tensor):
 
     __slots__ = ()
 
-    def __init__(self, data: ArrayLike, requires_grad: bool = True):
+    def __init__(self, data: Any, requires_grad: bool = True):
         super().__init__(data, requires_grad)
 
     def __repr__(self) -> str:
@@ -82,7 +79,7 @@ class Module:
         """The parameters by name, as Tensors that share memory with the model."""
         return {name: parameter.detach() for name, parameter in self.named_parameters()}
 
-    def load_state_dict(self, state: Mapping[str, ArrayLike]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Copy numbers into the parameters, in place.
 
         Parameters

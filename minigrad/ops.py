@@ -18,16 +18,13 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy import ndarray as Array
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from . import kernels
-
-if TYPE_CHECKING:
-    from numpy.typing import DTypeLike
 
 Made = tuple[Any, ...]  # the result and the VJPs
 Dims = int | tuple[int, ...] | None
@@ -53,11 +50,8 @@ def rule(*texts: str, dtypes: str = "common") -> Callable[[Operation], Operation
     """
 
     def declare(operation: Operation) -> Operation:
-        names = [
-            name
-            for name, parameter in inspect.signature(operation).parameters.items()
-            if parameter.kind is not parameter.KEYWORD_ONLY
-        ]
+        parameters = inspect.signature(operation).parameters.values()
+        names = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
         if len(names) != len(texts):
             inputs = f"{len(names)} inputs ({', '.join(names)})"
             raise TypeError(f"{operation.__name__} has {inputs}, but its rule {len(texts)} texts")
@@ -198,7 +192,7 @@ def log(x: Array) -> Made:
 
 
 @rule("G, in the other dtype")
-def to(x: Array, *, dtype: DTypeLike) -> Made:
+def to(x: Array, *, dtype: Any) -> Made:
     """`x` in another dtype
 
     Rounding aside, the numbers are the same: ∂out/∂x = 1. The engine gives each gradient the
@@ -281,9 +275,12 @@ def add_up(x: Array, dims: tuple[int, ...], keepdim: bool = False) -> Any:
     return x.sum(axis=dims, dtype=wide, keepdims=keepdim)
 
 
-def as_dims(dim: Dims, ndim: int) -> tuple[int, ...]:
-    """The dimensions meant by `dim`: one, several or, for None, all."""
-    return normalize_axis_tuple(range(ndim) if dim is None else dim, ndim, "dim")
+def as_dims(dim: Dims, shape: tuple[int, ...]) -> tuple[tuple[int, ...], list[int]]:
+    """The dimensions meant by `dim` (one, several or, for None, all), and `shape` with these
+    of length 1."""
+    ndim = len(shape)
+    dims = normalize_axis_tuple(range(ndim) if dim is None else dim, ndim, "dim")
+    return dims, [1 if d in dims else length for d, length in enumerate(shape)]
 
 
 @rule("G for each element of {0}")
@@ -297,8 +294,7 @@ def sum(x: Array, *, dim: Dims = None, keepdim: bool = False) -> Made:
     array([[ 1.,  1.],
            [10., 10.]])
     """
-    dims, shape = as_dims(dim, x.ndim), x.shape
-    kept = [1 if d in dims else length for d, length in enumerate(shape)]
+    shape, (dims, kept) = x.shape, as_dims(dim, x.shape)
     out = add_up(x, dims, keepdim)
     out = out.astype(x.dtype) if x.dtype.kind == "f" else out
     return out, lambda G: np.broadcast_to(G.reshape(kept), shape)
@@ -314,8 +310,7 @@ def mean(x: Array, *, dim: Dims = None, keepdim: bool = False) -> Made:
     >>> to_x(np.array(1.0))
     array([0.25, 0.25, 0.25, 0.25])
     """
-    dims, shape = as_dims(dim, x.ndim), x.shape
-    kept = [1 if d in dims else length for d, length in enumerate(shape)]
+    shape, (dims, kept) = x.shape, as_dims(dim, x.shape)
     n = math.prod(shape[d] for d in dims)
     out = np.divide(add_up(x, dims, keepdim), n).astype(x.dtype)
     return out, lambda G: np.broadcast_to((G / n).reshape(kept), shape)
