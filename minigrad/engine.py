@@ -1,21 +1,28 @@
 """Reverse-mode differentiation: how a gradient flows back through a graph.
 
 Let L be the scalar whose gradient is wanted. The gradient of an array x is ∂L/∂x, an array of
-the shape of x. An operation out = f(x, ...) needs only the chain rule,
+the shape of x. The way back starts at L itself, where ∂L/∂L = 1.
 
-    ∂L/∂x[i] = Σ_j ∂L/∂out[j] ∂out[j]/∂x[i],
+Suppose that L depends on x through out = f(x, ...) alone. The chain rule turns G = ∂L/∂out into
+the gradient of x:
 
-to turn G = ∂L/∂out into the gradient of its input (i and j run over all elements). The sum is
-the product of the vector G with the Jacobian, the matrix of all ∂out[j]/∂x[i]: hence its name,
-vector-Jacobian product (VJP). The Jacobian, which is huge, is never built. For out = x * y,
-elementwise, one VJP turns G into G * y, the gradient of x, and another turns it into G * x.
+    ∂L/∂x[i] = Σ_j G[j] ∂out[j]/∂x[i]
 
-Each operation leaves a `Node`, which points to the nodes of its inputs, its parents. Together
-they are the graph. A leaf is a node that no operation left, such as a parameter. A node that
-has another as a parent is its consumer. If x has several consumers, L depends on x through
-each of them: each sends a contribution, and the gradient is their sum.
+(i and j run over all elements). The sum is the product of a vector, G, with the Jacobian, the
+matrix of all ∂out[j]/∂x[i]: a vector-Jacobian product (VJP). A function that computes it from
+G is called a VJP, too. It never builds the Jacobian, which can be huge. For out = x * y,
+elementwise, the VJP of x is G * y, and that of y is G * x.
 
-The engine knows no operation and no Tensor. `tensors` records the nodes.
+If x is used in several places, L depends on x through each of them. The VJP of each use gives
+a contribution, and the gradient of x is their sum.
+
+While operations are recorded, each creates a `Node`, which points to the nodes of its inputs,
+its parents. Together they are the graph. A node is a consumer of each of its parents. A leaf is
+a node that no operation created: it holds a parameter, that is an array to be trained, or a
+constant, which needs no gradient.
+
+This file imports neither operations nor Tensors, the arrays that a user handles: `tensors.py`
+creates the nodes.
 """
 
 import contextlib
@@ -27,7 +34,7 @@ from typing import Any
 
 import numpy as np
 
-VJP = Callable[[Any], Any]  # from the gradient of a result to that of one input
+VJP = Callable[[Any], Any]  # from the gradient of a result to a contribution to one input's
 
 _clock = itertools.count()
 recording = ContextVar("recording", default=True)  # each thread and task has its own
@@ -42,15 +49,15 @@ def is_grad_enabled() -> bool:
 def no_grad() -> Iterator[None]:
     """Record nothing in this thread (or task): ``with no_grad():`` or ``@no_grad()``.
 
-    Inside, results have ``requires_grad=False`` and leaves may be changed in place. Beware:
-    a VJP keeps the arrays it needs, not copies. Changing one between the operation and
-    `backward` falsifies the gradient; PyTorch counts versions and raises an error there.
+    Inside, results need no gradient, and parameters may be changed in place. Beware: a VJP
+    keeps the arrays it needs, not copies. Changing such an array before `backward` makes the
+    gradient wrong, without an error.
     """
-    before = recording.set(False)
+    token = recording.set(False)
     try:
         yield
     finally:
-        recording.reset(before)
+        recording.reset(token)
 
 
 def name_of(op: Callable[..., Any]) -> str:
@@ -59,25 +66,25 @@ def name_of(op: Callable[..., Any]) -> str:
 
 
 class Node:
-    """What an operation leaves for `backward`; a leaf's node is made when it is first used.
+    """The record of one operation, or of a leaf, whose node is made when it is first used.
 
     Attributes
     ----------
     result : numpy.ndarray
-        What the operation returned, or the numbers of a leaf.
+        What the operation returned, or the numbers of the leaf.
     op : callable or None
         The operation; None for a leaf.
     parents : tuple of Node
-        One for each input. A constant input has a node, too.
+        One for each input, constants included.
     vjps : tuple of callable or None
-        One for each input; None where the input needs no gradient. A VJP closes over arrays,
-        never over a Node or a Tensor: without a reference cycle, a graph is freed the moment
-        its last Tensor goes out of scope.
+        One for each input; None where the input needs no gradient. A VJP must not close over
+        a Node or a Tensor, only over arrays: without a reference cycle, a graph is freed the
+        moment nobody has its results any more.
     tensor : weak reference or None
-        To the Tensor that a leaf's gradient belongs to; None for a result. It is weak, because
-        the Tensor holds its node: a strong one would make a cycle.
+        To the Tensor that receives a leaf's gradient; None for other nodes. It is weak,
+        because the Tensor holds its node: a strong one would make a cycle.
     created : int
-        When it was made. A node is younger than its parents.
+        A serial number. A node is younger than its parents: its number is larger.
     """
 
     __slots__ = ("result", "op", "parents", "vjps", "tensor", "created")
@@ -110,29 +117,30 @@ def ancestors(root: Node) -> list[Node]:
 def sweep(
     root: Node, gradient: np.ndarray, watch: Callable[[Node, Any, list[Any]], None] | None = None
 ) -> dict[Node, Any]:
-    """The gradients of the leaves that `root` depends on; `gradient` is that of `root`.
+    """The gradient of each leaf that needs one. `gradient` is ∂L/∂root: 1 if `root` is L.
 
-    Each node has its turn once: it sends a contribution to each parent that needs one. The
-    youngest goes first. A consumer is younger than its parents, so when a node has its turn,
-    all of its consumers have had theirs, and its gradient is complete.
+    Each node that receives a gradient has one turn, in which it sends a contribution to each
+    parent that needs one. The youngest goes first. A consumer is younger than its parents, so
+    when a node has its turn, all consumers that lead to `root` have had theirs, and its gradient
+    is complete.
 
-    `watch`, if given, is called as ``watch(node, G, contributions)`` after each turn, that of a
-    leaf included. There is one contribution for each parent, None where nothing is sent.
+    `watch` is for those who want to see it happen. After each turn, that of a leaf included, it
+    is called as ``watch(node, G, contributions)``. There is one contribution for each parent,
+    None where nothing is sent.
     """
     waiting, leaves = {root: gradient}, {}
     for node in reversed(ancestors(root)):
         if node not in waiting:
-            continue  # it needs no gradient
+            continue  # nothing was sent to it
         G, contributions = waiting.pop(node), []
         for parent, vjp in zip(node.parents, node.vjps):
             contribution = None
             if vjp is not None:
                 contribution = _fitted(vjp(G), G, node, parent)
-                before = waiting.get(parent)
-                # A new sum, never +=: for a + b, one array is sent to both.
-                waiting[parent] = contribution if before is None else before + contribution
-            if watch is not None:
-                contributions.append(contribution)
+                so_far = waiting.get(parent)
+                # Never +=: a + b sends one array to both of its parents.
+                waiting[parent] = contribution if so_far is None else so_far + contribution
+            contributions.append(contribution)
         if node.op is None:
             leaves[node] = G
         if watch is not None:
@@ -141,24 +149,24 @@ def sweep(
 
 
 def _fitted(grad: Any, G: Any, node: Node, parent: Node) -> Any:
-    """What a VJP of `node` returned, in the shape and dtype of `parent`."""
-    result = parent.result
-    if type(grad) is not np.ndarray and not isinstance(grad, (np.ndarray, np.generic)):
+    """Check what a VJP of `node` returned, and give it the shape and dtype of `parent`."""
+    target = parent.result
+    if not isinstance(grad, (np.ndarray, np.generic)):
         raise RuntimeError(f"a VJP of {node.name} returned a {type(grad).__name__}, not an array")
-    if grad.shape != result.shape:
-        grad = unbroadcast(grad, result.shape, node)
-    if grad.dtype is not result.dtype:
-        grad = grad.astype(result.dtype)
+    if grad.shape != target.shape:
+        grad = unbroadcast(grad, target.shape, node)
+    if grad.dtype is not target.dtype:
+        grad = grad.astype(target.dtype)
     if parent.op is None and (grad is G or grad.base is not None):
-        grad = grad.copy()  # people write into the gradient of a leaf; G belongs to others, too
+        grad = grad.copy()  # people write into a leaf's gradient; G is others', too
     return grad
 
 
 def unbroadcast(grad: Any, shape: tuple[int, ...], node: Node) -> Any:
-    """Sum `grad` down to `shape`, that of an input which NumPy broadcast to the result's.
+    """Sum `grad` down to `shape`, that of an input of `node` before broadcasting.
 
-    Broadcasting uses one number in many places; by the chain rule their gradients add up. An
-    axis is summed only if the result has it and the input has not, or has length 1 there.
+    Broadcasting uses one number in many places, and the gradients from all of them add up. An
+    axis is summed only where the result is longer than the input. Any other mismatch is an error.
 
     >>> grad = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
     >>> unbroadcast(grad, (3,), Node(grad))  # each number was used in two rows
@@ -176,20 +184,19 @@ def unbroadcast(grad: Any, shape: tuple[int, ...], node: Node) -> Any:
             f"a VJP of {node.name} returned shape {grad.shape} for an input of shape {shape}; "
             f"the result has shape {result}"
         )
-    # In double precision: NumPy adds one by one along some axes, and would lose digits.
+    # In float64: NumPy adds one by one along some axes, and a long sum of float32 loses digits.
     return grad.sum(axis=axes, dtype=np.float64).reshape(shape)
 
 
 def backward(root: Node, gradient: np.ndarray) -> None:
-    """Add the gradient of each leaf to the `grad` of its Tensor: to all of them, or to none."""
-    # Nobody can see the gradient of a Tensor that is gone.
+    """Add each leaf's gradient to the `grad` of its Tensor, after all shapes have been checked."""
     pairs = [(leaf.tensor(), G) for leaf, G in sweep(root, gradient).items()]
-    arrived = [(tensor, G) for tensor, G in pairs if tensor is not None]
-    for tensor, G in arrived:
+    alive = [(tensor, G) for tensor, G in pairs if tensor is not None]
+    for tensor, G in alive:
         if tensor.shape != G.shape:
             raise RuntimeError(
                 f"a leaf had shape {G.shape} when it was used, and now has shape {tensor.shape}: "
-                "compute the loss anew after assigning to data"
+                "recompute the loss after assigning to data"
             )
-    for tensor, G in arrived:
+    for tensor, G in alive:
         tensor.accumulate(G)

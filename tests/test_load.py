@@ -33,7 +33,9 @@ def train(seed, steps):
 
 def run(code, *arguments, environment=None, **options):
     """What a Python program prints that may call `train` and all else that is imported here."""
-    environment = {"PYTHONPATH": str(Path(__file__).parent)} | (environment or {})
+    # compiled, even if the suite runs with plain Python: twenty thousand steps would take hours
+    always = {"PYTHONPATH": str(Path(__file__).parent), "NUMBA_DISABLE_JIT": "0"}
+    environment = always | (environment or {})
     code = "from test_load import *\n" + code
     return child(*arguments, code=code, environment=environment, **options).stdout.strip()
 
@@ -88,6 +90,7 @@ print("equal")
     assert run(code, environment={"NUMBA_THREADING_LAYER": layer}) == "equal"
 
 
+@pytest.mark.skipif(kernels.numba.config.DISABLE_JIT, reason="about compiled kernels")
 def test_no_kernel_enters_numbas_threading_layer():
     compiled = [k for k in vars(kernels).values() if hasattr(k, "targetoptions")]
     assert compiled and not any(k.targetoptions.get("parallel") for k in compiled)

@@ -1,5 +1,6 @@
 """Gradient descent and its variants: single steps, and whole trainings beside PyTorch."""
 
+import numba
 import numpy as np
 import pytest
 import torch
@@ -198,7 +199,10 @@ OPTIMIZERS = {
 }  # fmt: skip
 
 
-def train_both(optimizer, hidden_dims, use_bias, dtype, steps=200):
+STEPS = 5 if numba.config.DISABLE_JIT else 200  # plain Python takes a second for each
+
+
+def train_both(optimizer, hidden_dims, use_bias, dtype, steps=STEPS):
     """The largest difference of our loss, and of our parameters, from PyTorch's."""
     rng = np.random.default_rng(0)
     mg.manual_seed(0)

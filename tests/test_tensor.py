@@ -118,6 +118,9 @@ def test_a_graph_keeps_what_was_recorded():
     x.data = mg.tensor([10.0])
     (w + x * x).backward()  # of the numbers that were used: 2 · 2 and 2 · 10
     assert x.grad.item() == 4 + 4 + 20
+    x.data = mg.ones(3)
+    (x * x).sum().backward()  # while the graph of w, in which x has another shape, is alive
+    assert x.grad.tolist() == [2, 2, 2]
 
 
 WAYS_TO_SHARE = {
