@@ -98,11 +98,15 @@ def test_train_mlp_keeps_the_curves_at_ctrl_c(tmp_path):
     with subprocess.Popen(
         [sys.executable, EXAMPLES / "train_mlp.py", *arguments],
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a parent may ignore it
     ) as process:  # fmt: skip
-        while "valid accuracy" not in process.stderr.read(1000):
-            pass
-        process.send_signal(signal.SIGINT)
-        printed, bar = process.communicate(timeout=60)
+        try:
+            while "valid accuracy" not in process.stderr.read(1000):
+                pass
+            process.send_signal(signal.SIGINT)
+            printed, bar = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 0 and "Traceback" not in bar
     assert "Stopped: here is what was learnt so far." in printed + bar
     assert re.search(r"Test accuracy: [\d.]+% after epoch \d+, ", printed)
