@@ -89,6 +89,7 @@ def test_the_velocity_and_the_mean_square_are_the_callers():
         ("Adam", {}), ("Adam", {"betas": (0.0, 0.0)}),
     ],
 )  # fmt: skip
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of kernels that run as plain Python
 def test_optimizers_under_odd_gradients_as_in_pytorch(name, settings):
     """Gradients by hand: missing at first, huge, infinite, NaN, then ordinary again."""
     gradients = [(1.0, None), (2.0, None), (3.0, 4.0), (1e5, 1.0), (1.0, np.inf), (1.0, np.nan)]
