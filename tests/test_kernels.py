@@ -76,7 +76,9 @@ def test_kernels_are_cached_on_disk(cold, warm, tmp_path):
         code, environment = products + TRAIN + COUNT, {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
         counts.append(child(tmp_path / name, code=code, environment=environment).stdout.split())
     (cold_hits, cold_misses), (warm_hits, warm_misses) = counts
-    assert cold_hits == warm_misses == "0" and cold_misses == warm_hits != "0"
+    assert cold_hits == warm_misses == "0"
+    # `exp` is compiled into the kernel that calls it, and need not be loaded by itself.
+    assert int(cold_misses) - 1 == int(warm_hits) > 0
     assert_same_training(tmp_path / "cold.npz", tmp_path / "warm.npz")
 
 
