@@ -105,7 +105,7 @@ else:
 
 
 @overload(product, jit_options={"fastmath": {"reassoc", "contract"}})
-def _compiled_product(a: Any, b: Any, out: Any) -> Callable[[Any, Any, Any], None]:
+def _compiled_product(a: Any, b: Any, out: Any) -> Callable[[Any, Any, Any], None] | None:
     """`product` for Numba, which picks one of these functions by the layouts of `a` and `b`.
 
     gemm packs its matrices first, which does not pay for a single row or column: a loop is up
@@ -115,6 +115,8 @@ def _compiled_product(a: Any, b: Any, out: Any) -> Callable[[Any, Any, Any], Non
     def product_of_copies(a: Any, b: Any, out: Any) -> None:
         product(np.ascontiguousarray(a), np.ascontiguousarray(b), out)
 
+    if not a.dtype == b.dtype == out.dtype:
+        return None  # Numba then refuses to compile: gemm would misread the memory
     if "A" in (a.layout, b.layout):  # neither C nor Fortran order
         return product_of_copies
 

@@ -351,7 +351,7 @@ def matmul(x: Array, y: Array) -> Made:
         grad = rows.swapaxes(-1, -2) @ matrix(G)
         return grad[..., 0] if y.ndim == 1 else grad
 
-    return x @ y, to_x, to_y
+    return np.matmul(x, y), to_x, to_y
 
 
 # The operations of a network, which call the kernels: their mathematics is in `kernels`
@@ -365,7 +365,7 @@ def dense(x: Any) -> Any:
 
 def dense_matrix(x: Any, columns: int) -> Any:
     """`x` (..., `columns`) as the products take it: a matrix in C or Fortran order."""
-    if x.ndim != 2:
+    if x.ndim != 2 or x.shape[1] != columns:
         x = x.reshape(math.prod(x.shape[:-1]), columns)
     return x if x.flags.forc and x.flags.aligned else x.copy()
 

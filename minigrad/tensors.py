@@ -162,7 +162,8 @@ def operation(op: Operation) -> Callable[..., Tensor]:
         From arrays to a tuple: the result and, for each input, a VJP, a function from the
         gradient of the result to that of the input. Settings that are not differentiated are
         keyword arguments. The VJP returns what it was given, a view of it, or a new array. It
-        may ignore that NumPy has broadcast the input.
+        may ignore that NumPy has broadcast the input. Of several inputs, those of no dimension
+        arrive as NumPy scalars, which cannot be written into.
 
     Examples
     --------
@@ -305,6 +306,8 @@ class Tensor:
         if self._requires_grad and array.dtype.kind != "f":
             raise RuntimeError(f"a Tensor that requires grad cannot hold {array.dtype} data")
         if (array.shape, array.dtype) != (self.shape, self.dtype):
+            if not self.is_leaf:
+                raise RuntimeError(f"data of a result must stay {self.dtype} {self.shape}")
             self._grad = None  # it does not fit any more
         self.array = array
         if self.is_leaf:

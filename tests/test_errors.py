@@ -95,6 +95,10 @@ TENSORS = {
         lambda w: setattr(w.x, "data", w.ints),
         RuntimeError, "a Tensor that requires grad cannot hold int64 data",
     ),
+    "data of a result, another shape": (
+        lambda w: setattr(w.graph, "data", w.x.detach()),
+        RuntimeError, r"data of a result must stay float32 \(\)",
+    ),
     "grad of another shape": (
         lambda w: setattr(w.x, "grad", mg.ones(3, 2)),
         RuntimeError, r"grad must be None or float32 \(2, 3\), got tensor",
@@ -145,6 +149,9 @@ OPS = {
     ),
     "matmul": (
         lambda w: w.x @ w.plain, RuntimeError, r"matmul cannot combine shapes \(2, 3\) and \(2, 3\)",
+    ),
+    "matmul of numbers": (
+        lambda w: w.x.sum() @ w.x.sum(), RuntimeError, r"matmul cannot combine shapes \(\) and \(\)",
     ),
     "matmul of two dtypes": (
         lambda w: w.x @ w.plain.double().T, RuntimeError, "matmul wanted one dtype, got float32 and float64; see Tensor.to",
