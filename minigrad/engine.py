@@ -34,7 +34,7 @@ from typing import Any
 
 import numpy as np
 
-VJP = Callable[[Any], Any]  # from the gradient of a result to a contribution to one input's
+VJP = Callable[[Any], Any]  # from the gradient of a result to what it contributes to one input
 
 _clock = itertools.count()
 recording = ContextVar("recording", default=True)  # each thread and task has its own

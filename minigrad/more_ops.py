@@ -33,8 +33,8 @@ def tanh(x: Array) -> Made:
 def max(x: Array, *, dim: int | None = None, keepdim: bool = False) -> Made:
     """The largest element, or the largest along `dim`
 
-    L depends on the largest element alone. Where two tie there is no derivative; we do as
-    PyTorch: without `dim`, they share the gradient evenly; with it, the first has it all.
+    Only the largest element influences L. Two that tie have no derivative there, and we do as
+    PyTorch does: without `dim`, they share the gradient evenly; with it, the first has it all.
 
     >>> out, to_x = max(np.array([1.0, 5.0, 5.0]))
     >>> to_x(np.array(1.0))

@@ -225,7 +225,7 @@ class Tensor:
     data : array_like
         An ndarray is shared, not copied (`mg.tensor` copies); anything else is converted.
     requires_grad : bool
-        Whether `backward` shall leave a gradient in `grad`. Floating-point dtypes only. (The
+        Whether `backward` leaves a gradient in `grad`. Floating-point dtypes only. (The
         result of a recorded operation requires grad if an input does: it passes gradients on,
         and keeps none.)
 
@@ -289,7 +289,7 @@ class Tensor:
         self._grad = value
 
     def accumulate(self, gradient: Any) -> None:
-        """Add an array to `grad`, for the engine."""
+        """Add an array of this shape to `grad`, for the engine; it is cast to this dtype."""
         if self._grad is None:
             self._grad = Tensor(np.asarray(gradient, self.array.dtype))
         else:
