@@ -26,7 +26,6 @@ creates the nodes.
 """
 
 import contextlib
-import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from operator import attrgetter
@@ -34,9 +33,10 @@ from typing import Any
 
 import numpy as np
 
+from . import changes
+
 VJP = Callable[[Any], Any]  # from the gradient of a result to what it contributes to one input
 
-_clock = itertools.count()
 recording = ContextVar("recording", default=True)  # each thread and task has its own
 
 
@@ -85,9 +85,11 @@ class Node:
         because the Tensor holds its node: a strong one would make a cycle.
     created : int
         A serial number. A node is younger than its parents: its number is larger.
+    swept : int or None
+        The serial number of the latest `backward` from here.
     """
 
-    __slots__ = ("result", "op", "parents", "vjps", "tensor", "created")
+    __slots__ = ("result", "op", "parents", "vjps", "tensor", "created", "swept")
 
     def __init__(
         self, result: np.ndarray, op: Callable[..., Any] | None = None,
@@ -95,7 +97,7 @@ class Node:
     ):  # fmt: skip
         self.result, self.op, self.tensor = result, op, tensor
         self.parents, self.vjps = parents, vjps
-        self.created = next(_clock)
+        self.created, self.swept = next(changes.clock), None
 
     @property
     def name(self) -> str:
@@ -132,6 +134,8 @@ def sweep(
     for node in reversed(ancestors(root)):
         if node not in waiting:
             continue  # nothing was sent to it
+        if node.created < changes.latest:
+            _check_arrays(node)
         G, contributions = waiting.pop(node), []
         for parent, vjp in zip(node.parents, node.vjps):
             contribution = None
@@ -146,6 +150,21 @@ def sweep(
         if watch is not None:
             watch(node, G, contributions)
     return leaves
+
+
+def _check_arrays(node: Node) -> None:
+    """Raise an error if an array that a VJP of `node` needs has changed since the forward pass."""
+    kept = [array for vjp in node.vjps if vjp is not None for array in changes.arrays_kept_by(vjp)]
+    known = [*(parent.result for parent in node.parents), node.result]
+    for array in known if any(array is None for array in kept) else kept:
+        if changes.changed_since(array, node.created):
+            owner = changes.owner_of(array)
+            shape = next((x for x in known if changes.owner_of(x) is owner), array).shape
+            raise RuntimeError(
+                f"backward: {node.name} needs the numbers of a Tensor of shape {shape}, which has "
+                f"been changed in place since {node.name} used them: change it after backward(), "
+                "or make a new Tensor, as in x = x + 1 instead of x += 1"
+            )
 
 
 def _fitted(grad: Any, G: Any, node: Node, parent: Node) -> Any:
@@ -188,8 +207,24 @@ def unbroadcast(grad: Any, shape: tuple[int, ...], node: Node) -> Any:
     return grad.sum(axis=axes, dtype=np.float64).reshape(shape)
 
 
+def _check_leaves(root: Node) -> None:
+    """Raise an error if `root` was swept before, and a leaf has changed since."""
+    for node in ancestors(root) if root.op is not None and root.swept is not None else ():
+        for leaf, vjp in zip(node.parents, node.vjps):
+            if vjp is None or leaf.op is not None:
+                continue
+            tensor = leaf.tensor()
+            replaced = tensor is not None and tensor.node is not leaf
+            if replaced or changes.changed_since(leaf.result, root.swept):
+                raise RuntimeError(
+                    f"backward: this {root.name} was computed before a leaf of shape "
+                    f"{leaf.result.shape} changed: compute it anew inside the loop"
+                )
+
+
 def backward(root: Node, gradient: np.ndarray) -> None:
-    """Add each leaf's gradient to the `grad` of its Tensor, after all shapes have been checked."""
+    """Add each leaf's gradient to the `grad` of its Tensor, after everything has been checked."""
+    _check_leaves(root)
     pairs = [(leaf.tensor(), G) for leaf, G in sweep(root, gradient).items()]
     alive = [(tensor, G) for tensor, G in pairs if tensor is not None]
     for tensor, G in alive:
@@ -200,3 +235,4 @@ def backward(root: Node, gradient: np.ndarray) -> None:
             )
     for tensor, G in alive:
         tensor.accumulate(G)
+    root.swept = next(changes.clock)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -117,7 +118,7 @@ class Module:
             raise RuntimeError(f"state does not fit {type(self).__name__}:{problems}")
         copies = [(parameter, array.copy()) for parameter, array in new.items()]
         for parameter, array in copies:  # the state may share memory with this very model
-            parameter.array[...] = array
+            parameter.set_numbers(..., array)
 
     def extra_repr(self) -> str:
         """What stands between the parentheses of a module without parts."""
@@ -228,5 +229,17 @@ class MLP(Module):
         self.main = Sequential(*layers, Linear(in_dim, out_dim, use_bias))
 
     def forward(self, input: Tensor) -> Tensor:
-        """Log-probabilities (N, out_dim) of inputs of any shape with N * in_dim elements."""
-        return F.log_softmax(self.main(input.view(-1, self.in_dim)), dim=1)
+        """Log-probabilities (N, out_dim) of N examples, or of a single one, for which N is 1.
+
+        The dimensions of an example may be any whose lengths multiply to in_dim: images of
+        28 x 28 fit 784 inputs. Anything else is a RuntimeError.
+        """
+        input = input if isinstance(input, Tensor) else Tensor(input)
+        shape, D = input.shape, self.in_dim
+        if math.prod(shape) != D and (len(shape) < 2 or math.prod(shape[1:]) != D):
+            raise RuntimeError(
+                f"MLP wanted examples of {D} numbers, got shape {shape}, which is "
+                f"{shape[0] if shape else 1} of {math.prod(shape[1:])}"
+            )
+        flat = input if shape[1:] == (D,) else input.reshape(-1, D)
+        return F.log_softmax(self.main(flat), dim=1)

@@ -242,7 +242,7 @@ def reverse_dims(x: Array) -> Made:
 
 @rule("G where {0} was picked (the sum of several), else 0")
 def getitem(x: Array, *, index: Any) -> Made:
-    """x[index]: slices share memory, arrays of integers or bools and single elements copy.
+    """x[index]: slices and single elements share memory, arrays of integers or bools copy.
 
     Each element of out is one of x: its gradient goes back to that place. What was not picked
     has no influence on L, hence 0; what was picked twice receives both.
@@ -252,6 +252,9 @@ def getitem(x: Array, *, index: Any) -> Made:
     array([ 11.,   0., 100.])
     """
     out, shape = x[index], x.shape
+    if not isinstance(out, Array):  # a single number: with an ellipsis, NumPy makes a view of it
+        index = (*(index if isinstance(index, tuple) else (index,)), ...)
+        out = x[index]
     is_view = np.may_share_memory(out, x)
 
     def to_x(G: Array) -> Array:
@@ -279,7 +282,9 @@ def as_dims(dim: Dims, shape: tuple[int, ...]) -> tuple[tuple[int, ...], list[in
     """The dimensions meant by `dim` (one, several or, for None, all), and `shape` with these
     of length 1."""
     ndim = len(shape)
-    dims = normalize_axis_tuple(range(ndim) if dim is None else dim, ndim, "dim")
+    if dim in (None, (), []):  # PyTorch's habit
+        dim = tuple(range(ndim))
+    dims = normalize_axis_tuple(dim, max(ndim, 1), "dim")[:ndim]  # a single number has dim 0
     return dims, [1 if d in dims else length for d, length in enumerate(shape)]
 
 
@@ -337,19 +342,20 @@ def matmul(x: Array, y: Array) -> Made:
            [50., 60.]]), array([[31.],
            [42.]]))
     """
-    rows, columns = np.atleast_2d(x), y[:, None] if y.ndim == 1 else y  # vectors as matrices
+    x_is_vector, y_is_vector = x.ndim == 1, y.ndim == 1
+    rows, columns = np.atleast_2d(x), y[:, None] if y_is_vector else y  # vectors as matrices
 
     def matrix(G: Array) -> Any:  # with the dimensions that a vector has not
-        G = G[..., None] if y.ndim == 1 else G
-        return G[..., None, :] if x.ndim == 1 else G
+        G = G[..., None] if y_is_vector else G
+        return G[..., None, :] if x_is_vector else G
 
     def to_x(G: Array) -> Any:
         grad = matrix(G) @ columns.swapaxes(-1, -2)
-        return grad[..., 0, :] if x.ndim == 1 else grad
+        return grad[..., 0, :] if x_is_vector else grad
 
     def to_y(G: Array) -> Any:
         grad = rows.swapaxes(-1, -2) @ matrix(G)
-        return grad[..., 0] if y.ndim == 1 else grad
+        return grad[..., 0] if y_is_vector else grad
 
     return np.matmul(x, y), to_x, to_y
 
@@ -390,16 +396,17 @@ def linear(input: Array, weight: Array, bias: Array | None = None) -> Made:
         raise RuntimeError(f"linear: wanted input (..., D), weight (H, D), bias (H,), got {got}")
     units, features = weight.shape
     x, W = dense_matrix(input, features), dense_matrix(weight, features)
-    out = np.empty((len(x), units), x.dtype)
+    dtype, rows = x.dtype, len(x)
+    out = np.empty((rows, units), dtype)
     kernels.linear_forward(x, W, None if bias is None else dense(bias), out)
 
     def to_input(G: Array) -> Array:
-        grad = np.empty(x.shape, x.dtype)
+        grad = np.empty((rows, features), dtype)
         kernels.linear_backward_input(dense_matrix(G, units), W, grad)
         return grad.reshape(shape)
 
     def to_weight(G: Array) -> Array:
-        grad = np.empty(W.shape, x.dtype)
+        grad = np.empty((units, features), dtype)
         kernels.linear_backward_weight(dense_matrix(G, units), x, grad)
         return grad
 
@@ -408,7 +415,7 @@ def linear(input: Array, weight: Array, bias: Array | None = None) -> Made:
         kernels.linear_backward_bias(dense_matrix(G, units), grad)
         return grad
 
-    out = out.reshape(*shape[:-1], units)
+    out = out if len(shape) == 2 else out.reshape(*shape[:-1], units)
     return (out, to_input, to_weight, to_bias)[: 3 if bias is None else 4]
 
 
@@ -452,7 +459,9 @@ def log_softmax(input: Array, *, dim: int = -1) -> Made:
         kernels.log_softmax_backward(G, softmax, grad)
         return grad.reshape(shape).swapaxes(dim, -1)
 
-    return out.reshape(shape).swapaxes(dim, -1), to_input
+    if input.ndim != 2 or dim != 1:
+        out = np.ascontiguousarray(out.reshape(shape).swapaxes(dim, -1))
+    return out, to_input
 
 
 @rule("-G (of a mean, -G / N) at the right class, else 0", dtypes="kernel")
@@ -468,18 +477,19 @@ def nll_loss(log_probs: Array, *, targets: Array, reduction: str) -> Made:
     (np.float64(2.5), array([[ 0. , -0.5],
            [-0.5,  0. ]]))
     """
-    shape, losses = log_probs.shape, np.empty(len(targets), log_probs.dtype)
+    shape, dtype, N = log_probs.shape, log_probs.dtype, len(targets)
+    losses = np.empty(N, dtype)
     bad = kernels.nll_loss_forward(dense(log_probs), targets, losses)
     if bad >= 0:
         raise IndexError(f"nll_loss: targets[{bad}] is {targets[bad]}, wanted 0..{shape[1] - 1}")
 
     def to_log_probs(G: Array) -> Array:
-        grad_losses, grad = np.empty(len(losses), losses.dtype), np.empty(shape, losses.dtype)
-        grad_losses[:] = G / len(losses) if reduction == "mean" else G
+        grad_losses, grad = np.empty(N, dtype), np.empty(shape, dtype)
+        grad_losses[:] = G / N if reduction == "mean" else G
         kernels.nll_loss_backward(grad_losses, targets, grad)
         return grad
 
     if reduction != "none":
-        out = losses.sum() if reduction == "sum" else losses.sum() / losses.dtype.type(len(losses))
+        out = losses.sum() if reduction == "sum" else losses.sum() / dtype.type(N)
         return out, to_log_probs
     return losses, to_log_probs

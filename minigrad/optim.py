@@ -19,7 +19,7 @@ from numbers import Real
 
 import numpy as np
 
-from . import kernels
+from . import changes, kernels
 from .tensors import Tensor, float32, float64
 
 Tensors = Iterable[Tensor]
@@ -70,6 +70,7 @@ def _step(rule: Rule, param: Tensor, state: Sequence[np.ndarray], *settings: flo
     if array.flags.f_contiguous and array.ndim > 1:  # any layout works; line by line, it is fast
         arrays = [array.T for array in arrays]
     rule(*arrays, *map(float, settings))  # one type, whatever the user gave: one compilation
+    changes.note_change(array)
 
 
 def _update(rule: Rule, loss: Tensor, params: Tensors, *settings: float, **state: Tensors) -> None:
@@ -89,6 +90,8 @@ def _update(rule: Rule, loss: Tensor, params: Tensors, *settings: float, **state
             raise RuntimeError(f"params[{i}] of shape {param.shape} has no gradient from this loss")
     for param, *own in zip(params, *state.values()):
         _step(rule, param, [tensor.array for tensor in own], *settings)
+        for tensor in own:
+            changes.note_change(tensor.array)
 
 
 def gradient_update(loss: Tensor, params: Tensors, lr: float = 1e-3) -> None:

@@ -11,7 +11,7 @@ from weakref import ref
 
 import numpy as np
 
-from . import engine, more_ops, ops
+from . import changes, engine, more_ops, ops
 from .engine import Node, is_grad_enabled, name_of, recording
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ Max = namedtuple("Max", ["values", "indices"])
 def as_array(data: ArrayLike, dtype: DTypeLike | None = None) -> np.ndarray:
     """The NumPy array of `data`, shared where there is one already.
 
-    An array keeps its dtype; Python floats become float32 and integers int64.
+    An array keeps its dtype, also in a list. Python's floats become float32, its integers int64.
 
     Raises
     ------
@@ -34,19 +34,36 @@ def as_array(data: ArrayLike, dtype: DTypeLike | None = None) -> np.ndarray:
         If `data` is not made of real numbers.
     ValueError
         If `data` is a ragged list.
+    OverflowError
+        If an integer of Python's does not fit into `dtype`.
     """
     if dtype is None and type(data) is np.ndarray and data.dtype.kind in "biuf":
         return data  # the usual case, early
+    # by type(): np.float64 is a float to isinstance(), but keeps its dtype
+    python = type(data) in (bool, int, float, list, tuple)
     try:
         array = np.asarray(data.array if isinstance(data, Tensor) else data)
+        if array.dtype.kind in "iu" and python and dtype is not None:
+            return np.asarray(data, dtype)  # where astype() would cut off what does not fit
     except ValueError as error:
         raise ValueError(f"data must be a regular array of numbers: {error}") from None
+    except OverflowError as error:
+        raise OverflowError(f"{error}: use a wider dtype, say x.long() or x.float()") from None
     if array.dtype.kind not in "biuf":
         raise TypeError(f"data must be real numbers, got {data!r} (dtype {array.dtype})")
-    # by type(): np.float64 is a float to isinstance(), but keeps its dtype
-    if type(data) in (float, list, tuple) and array.dtype == float64:
-        dtype = dtype or float32
+    if python and array.dtype == float64:
+        floats = {x for x in _dtypes_in(data) if x.kind == "f"}
+        dtype = dtype or np.result_type(*(floats or {float32}))
     return array if dtype is None else array.astype(dtype, copy=False)
+
+
+def _dtypes_in(data: Any) -> Iterator[np.dtype]:
+    """The dtypes of the arrays, NumPy scalars and Tensors in nested lists."""
+    for x in data if isinstance(data, (list, tuple)) else ():
+        if isinstance(x, (list, tuple)):
+            yield from _dtypes_in(x)
+        elif hasattr(x, "dtype"):
+            yield x.dtype
 
 
 # From Tensors to an operation, and back
@@ -143,6 +160,8 @@ def apply(op: Operation, *inputs: Any, **settings: Any) -> Tensor:
     result = made[0] if type(made[0]) is np.ndarray else np.asarray(made[0])
     out = Tensor.__new__(Tensor)
     out.array, out._node, out._grad, out._requires_grad = result, None, None, False
+    if result.base is not None or made[0] is arrays[0]:
+        _note_views(out, inputs)
     if requires_grad and recording.get():
         parents: list[Node] = []
         vjps: list[engine.VJP | None] = []
@@ -151,6 +170,21 @@ def apply(op: Operation, *inputs: Any, **settings: Any) -> Tensor:
             vjps.append(vjp if x._requires_grad else None)
         out._node, out._requires_grad = Node(result, op, parents, vjps), True
     return out
+
+
+def _unshared(array: np.ndarray) -> Tensor:
+    """A Tensor with an array that nobody else has."""
+    out = Tensor.__new__(Tensor)
+    out.array, out._node, out._grad, out._requires_grad = array, None, None, False
+    return out
+
+
+def _note_views(out: Tensor, inputs: Sequence[Any]) -> None:
+    """Note with which inputs a result shares memory."""
+    owner = changes.owner_of(out.array)
+    for x in inputs:
+        if isinstance(x, Tensor) and changes.owner_of(x.array) is owner:
+            changes.note_sharing(out, x)
 
 
 def operation(op: Operation) -> Callable[..., Tensor]:
@@ -187,11 +221,26 @@ def _compare(ufunc: np.ufunc, a: Tensor, b: Any) -> Any:
     """A comparison, which has no gradient."""
     if b is None or isinstance(b, str):
         return NotImplemented
-    _, arrays = _in_one_dtype(ufunc, (a, b))
+    kinds = {as_array(x).dtype.kind for x in (a, b)}
+    # Between integers and other numbers NumPy compares the values; a cast could change them.
+    exact = kinds != {"f"} and not isinstance(b, (list, tuple))
+    arrays = [getattr(x, "array", x) for x in (a, b)] if exact else _in_one_dtype(ufunc, (a, b))[1]
     try:
         return Tensor(ufunc(*arrays))
     except ValueError as error:
         raise _misfit(ufunc, arrays, error) from None
+
+
+def _as_index(index: Any) -> Any:
+    """A copy of an index, in NumPy's terms: the original may change before `backward`."""
+    if isinstance(index, tuple):
+        return tuple(_as_index(part) for part in index)
+    if isinstance(index, (Tensor, np.ndarray)):
+        array = np.array(index.array if isinstance(index, Tensor) else index)
+        return array.item() if array.ndim == 0 and array.dtype.kind in "iu" else array
+    if isinstance(index, list):
+        return np.array(index) if index else np.array(index, dtype=int)
+    return index
 
 
 def _refuse_in_place(x: Tensor) -> None:
@@ -200,20 +249,30 @@ def _refuse_in_place(x: Tensor) -> None:
 
 
 def _in_place(op: Operation, a: Tensor, b: Any) -> Tensor:
-    """``a += b`` and its like.
+    """``a += b`` and its like: the array of `a` changes, and so does its place in the graph.
 
-    If the result requires grad, the graph may need the old value of `a`: the result is a new
-    Tensor, which Python then binds to the name `a`. Otherwise the array itself changes.
+    What was computed from the old numbers keeps its own node, and with it the old gradient.
     """
     if a.is_leaf:
         _refuse_in_place(a)
-    out = apply(op, a, b)
+    records = is_grad_enabled() and (a.requires_grad or getattr(b, "requires_grad", False))
+    before = a
+    if records:
+        if changes.is_shared(a):
+            raise RuntimeError(
+                f"in-place {name_of(op)}: a view, a base or a detach() of this Tensor of shape "
+                f"{a.shape} would change without a gradient; write a = a + b instead of a += b"
+            )
+        before = _unshared(a.array.copy())  # a VJP may need the old numbers
+        before._node, before._requires_grad = a._node, a._requires_grad
+    out = apply(op, before, before if b is a else b)
     if out.shape != a.shape or not np.can_cast(out.dtype, a.dtype, "same_kind"):
         held, new = (f"{x.dtype} of shape {x.shape}" for x in (a, out))
         raise RuntimeError(f"in-place {name_of(op)}: {held} cannot hold {new}")
-    if out.requires_grad:
-        return out.to(a.dtype)
-    a.array[...] = out.array
+    out = out.to(a.dtype) if records else out
+    a.set_numbers(..., out.array)
+    if records:
+        a._node, a._requires_grad = out._node, True
     return a
 
 
@@ -242,11 +301,21 @@ class Tensor:
 
     def __init__(self, data: ArrayLike, requires_grad: bool = False):
         self.array = as_array(data)
+        if isinstance(data, (np.ndarray, Tensor)):
+            self._note_sharing(data)
         self._node: Node | None = None
         self._grad: Tensor | None = None
         self._requires_grad = False
         if requires_grad:
             self.requires_grad = True
+
+    def _note_sharing(self, other: Any) -> None:
+        changes.note_sharing(*((self, other) if isinstance(other, Tensor) else (self,)))
+
+    def set_numbers(self, index: Any, numbers: Any) -> None:
+        """Change the array in place, outside the graph, and note that it has changed."""
+        self.array[index] = numbers
+        changes.note_change(self.array)
 
     # The graph
 
@@ -291,14 +360,14 @@ class Tensor:
     def accumulate(self, gradient: Any) -> None:
         """Add an array of this shape to `grad`, for the engine; it is cast to this dtype."""
         if self._grad is None:
-            self._grad = Tensor(np.asarray(gradient, self.array.dtype))
+            self._grad = _unshared(np.asarray(gradient, self.array.dtype))
         else:
-            self._grad.array += gradient
+            self._grad.set_numbers(..., self._grad.array + gradient)
 
     @property
     def data(self) -> Tensor:
         """The same numbers outside the graph; assigning to it replaces the array."""
-        return Tensor(self.array)
+        return Tensor(self)
 
     @data.setter
     def data(self, value: ArrayLike) -> None:
@@ -309,13 +378,16 @@ class Tensor:
             if not self.is_leaf:
                 raise RuntimeError(f"data of a result must stay {self.dtype} {self.shape}")
             self._grad = None  # it does not fit any more
+        if array is self.array:
+            return
         self.array = array
+        self._note_sharing(value)
         if self.is_leaf:
             self._node = None  # a graph that exists keeps the node of the old numbers
 
     def detach(self) -> Tensor:
         """A Tensor that shares this one's array and has no history."""
-        return Tensor(self.array)
+        return Tensor(self)
 
     def backward(self, gradient: ArrayLike | None = None) -> None:
         """Add ∂L/∂leaf, L being this Tensor, to the `grad` of every leaf it depends on.
@@ -383,13 +455,17 @@ class Tensor:
     # fmt: on
 
     def __getitem__(self, index: Any) -> Tensor:
-        return apply(ops.getitem, self, index=index)
+        return apply(ops.getitem, self, index=_as_index(index))
 
     def __setitem__(self, index: Any, value: ArrayLike) -> None:
         _refuse_in_place(self)
         if is_grad_enabled() and isinstance(value, Tensor) and value.requires_grad:
             raise RuntimeError("item assignment records no gradient; assign value.detach()")
-        self.array[index] = as_array(value, self.dtype)
+        index, numbers = _as_index(index), as_array(value, self.dtype)
+        surplus = numbers.ndim - np.ndim(self.array[index])
+        if surplus > 0 and set(numbers.shape[:surplus]) == {1}:  # as PyTorch, but not NumPy, allows
+            numbers = numbers.reshape(numbers.shape[surplus:])
+        self.set_numbers(index, numbers)
 
     def __len__(self) -> int:
         if self.ndim == 0:
@@ -449,7 +525,15 @@ class Tensor:
         """The same elements in another shape, shared where NumPy can; one length may be -1."""
         return apply(ops.reshape, self, shape=as_shape(shape))
 
-    view = reshape
+    def view(self, *shape: Any) -> Tensor:
+        """As `reshape`, but always shared; a RuntimeError where the layout in memory forbids it."""
+        out = self.reshape(*shape)
+        if out.numel() and not np.may_share_memory(out.array, self.array):
+            raise RuntimeError(
+                f"view: a Tensor of shape {self.shape} whose elements are not in order in memory "
+                f"cannot be shared in shape {out.shape}; use reshape(), which may copy"
+            )
+        return out
 
     def transpose(self, dim0: int, dim1: int) -> Tensor:
         """Two dimensions swapped; shares memory."""
@@ -466,9 +550,11 @@ class Tensor:
 
     def to(self, dtype: DTypeLike) -> Tensor:
         """The same numbers in another dtype; gradients flow through to floating-point ones."""
+        if dtype == self.dtype:
+            return self
         if np.dtype(dtype).kind != "f":
             return Tensor(self.array.astype(dtype))
-        return self if dtype == self.dtype else apply(ops.to, self, dtype=dtype)
+        return apply(ops.to, self, dtype=dtype)
 
     def float(self) -> Tensor:
         """The same numbers as float32."""
@@ -485,7 +571,7 @@ class Tensor:
     def zero_(self) -> Tensor:
         """Set every element to 0, in place."""
         _refuse_in_place(self)
-        self.array[...] = 0
+        self.set_numbers(..., 0)
         return self
 
     # What it holds
@@ -532,8 +618,14 @@ class Tensor:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.array(self.numpy(), dtype=dtype, copy=copy)
 
+    def __copy__(self) -> Tensor:
+        """A leaf that shares this one's numbers, but not its gradient."""
+        if not self.is_leaf:
+            raise RuntimeError("only leaves can be copied; use detach() first")
+        return type(self)(self, self.requires_grad)
+
     def __reduce__(self) -> tuple[Any, ...]:
-        """For copy and pickle, which make another leaf."""
+        """For deepcopy and pickle, which make another leaf."""
         if not self.is_leaf:
             raise RuntimeError("only leaves can be copied or pickled; use detach() first")
         return type(self), (self.array, self.requires_grad), (None, {"_grad": self.grad})
@@ -545,6 +637,8 @@ class Tensor:
         mode: Any = "maxprec_equal" if whole else "fixed"
         text = np.array2string(a, 81, 4, separator=", ", prefix="tensor(", floatmode=mode)
         text = "tensor(" + text.replace(", ..., ", ",  ..., ")
+        if a.size == 0 and a.ndim > 1:
+            text += f", size={a.shape}"
         suffixes = [] if a.dtype in (float32, int64, np.bool_) else [f"dtype={a.dtype}"]
         if not self.is_leaf:
             suffixes.append(f"grad_fn=<{self.node.name}>")

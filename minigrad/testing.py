@@ -16,7 +16,7 @@ from hypothesis import Phase, given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
 
 from .checking import GradcheckError, gradcheck
-from .engine import ancestors
+from .engine import ancestors, no_grad
 from .tensors import Tensor, float64
 
 Shapes = st.SearchStrategy[tuple[int, ...]]
@@ -56,6 +56,16 @@ def _lay_out(
     return view
 
 
+def _short_floats(low: float, high: float) -> st.SearchStrategy[float]:
+    """Numbers from `low` to `high` that are short when printed, since float32 can hold them."""
+    least, most = np.float32(low), np.float32(high)
+    least = np.nextafter(least, np.float32(np.inf)) if least < low else least
+    most = np.nextafter(most, np.float32(-np.inf)) if most > high else most
+    if least > most:  # float32 has no number between them
+        return st.floats(low, high)
+    return st.floats(float(least), float(most), width=32)
+
+
 @st.composite
 def arrays(
     draw: st.DrawFn,
@@ -85,8 +95,7 @@ def arrays(
         for x in (shapes() if shape is None else shape, dtype)
     )
     if elements is None:
-        low, high = float(np.float32(min_value)), float(np.float32(max_value))
-        elements = st.floats(low, high, width=32)  # numbers that are short when printed
+        elements = _short_floats(min_value, max_value)
     array = draw(hnp.arrays(dtype, shape, elements=elements, unique=unique))
     order = draw(st.permutations(range(array.ndim)))
     steps = [draw(st.sampled_from([1, 2, -1])) for _ in order]
@@ -168,6 +177,49 @@ def damage(out: Tensor, change: Callable[[Any], Any]) -> Tensor:
     return out
 
 
+def overwrite(x: Tensor) -> None:
+    """Change all numbers of `x` in place, as an optimiser or a careless user does."""
+    with no_grad():
+        x.detach()[...] = np.where(np.isfinite(x.array), 2.5 - x.array, 1.5)
+
+
+def check_changes(f: Callable[..., Tensor], *inputs: Any) -> None:
+    """Test that a change in place after the forward pass never gives a wrong gradient.
+
+    One after the other, the inputs of `f` and its result are overwritten between `f` and
+    `backward`, which must raise a RuntimeError or give the gradients that it gave before.
+
+    Raises
+    ------
+    GradcheckError
+        If the gradients differ.
+    """
+
+    def gradients(changed: int | None) -> list[np.ndarray | None]:
+        copies = [
+            Tensor(x.array.copy(), x.requires_grad) if isinstance(x, Tensor) else x for x in inputs
+        ]
+        out = f(*copies)
+        if changed is not None:
+            overwrite([*copies, out][changed])
+        out.backward(np.linspace(0.5, 1.5, out.numel(), dtype=out.dtype).reshape(out.shape))
+        tensors = [x for x in copies if isinstance(x, Tensor)]
+        return [None if x.grad is None else x.grad.array for x in tensors]
+
+    expected = gradients(None)
+    for i, changed in enumerate([*inputs, "result"]):
+        if not (isinstance(changed, Tensor) or changed == "result"):
+            continue
+        try:
+            got = gradients(i)
+        except RuntimeError:
+            continue
+        for a, b in zip(got, expected):
+            if (a is None) != (b is None) or a is not None and not np.array_equal(a, b, True):
+                name = "its result" if i == len(inputs) else f"input {i}"
+                raise GradcheckError(f"after a change of {name}, backward gives {a}, not {b}")
+
+
 class _Noticed(Exception):
     """A damaged gradient has been noticed."""
 
@@ -175,7 +227,8 @@ class _Noticed(Exception):
 def check_operation(f: Callable[..., Tensor], *strategies: st.SearchStrategy[Any]) -> None:
     """Test the gradients of `f`, and that wrong ones would be noticed.
 
-    The gradients are compared with finite differences by `gradcheck`. Then `f` is tested with
+    The gradients are compared with finite differences by `gradcheck`, and `check_changes`
+    overwrites the inputs and the result. Then `f` is tested with
     its derivatives damaged in several ways. Each way must be noticed on one draw at least, if
     it makes a difference on any. (In a sum, all gradients are equal: none is in the wrong
     place.)
@@ -205,7 +258,7 @@ def check_operation(f: Callable[..., Tensor], *strategies: st.SearchStrategy[Any
         # A slow machine is not a mistake, and a kernel's first call takes a second.
         settings(deadline=None, **options)(given(st.tuples(*strategies))(on_arguments))()
 
-    run(lambda *inputs: gradcheck(f, *inputs))
+    run(lambda *inputs: gradcheck(f, *inputs) and check_changes(f, *inputs))
     for name, change in DAMAGES.items():
         differs = False
 

@@ -1,0 +1,128 @@
+"""Arrays that change in place: when they did, which Tensors share them, which VJPs need them.
+
+`x += 1` under `no_grad`, an optimiser's step, an assignment to ``x[0]`` change an array that a
+VJP may keep. Its numbers would then be others than those that the result was computed from, and
+the gradient would be wrong. So each change gets a serial number from the same clock as the
+nodes of the graph, and `engine.sweep` compares the two.
+
+Arrays that share memory change together: a change is noted for the object that owns the memory.
+"""
+
+import functools
+import itertools
+import threading
+import types
+from collections.abc import Iterator
+from typing import Any
+from weakref import WeakValueDictionary, ref
+
+import numpy as np
+
+clock = itertools.count(1)
+latest = 0  # the serial number of the latest change of any array
+
+
+class Block:
+    """What is known about a block of memory."""
+
+    __slots__ = ("changed", "tensors", "owner")
+
+    def __init__(self, owner: Any):
+        self.changed = 0  # the serial number of its latest change
+        self.tensors: WeakValueDictionary[int, Any] = WeakValueDictionary()  # by their id()
+        key = id(owner)
+        try:
+            self.owner = ref(owner, lambda _: _blocks.pop(key, None))
+        except TypeError:  # some owners, say a bytearray, have no weak references
+            self.owner = None
+
+
+_blocks: dict[int, Block] = {}  # by the id() of the owner; only what has changed or is shared
+
+
+_lock = threading.Lock()
+
+
+def owner_of(array: Any) -> Any:
+    """The object that owns the memory of an array."""
+    while getattr(array, "base", None) is not None:
+        array = array.base
+    return array
+
+
+def _block(array: np.ndarray) -> Block:
+    owner = array if array.base is None else owner_of(array)
+    return _blocks.get(id(owner)) or _blocks.setdefault(id(owner), Block(owner))
+
+
+def note_change(array: np.ndarray) -> None:
+    """Note that `array`, and all that shares its memory, has been changed in place."""
+    global latest
+    with _lock:  # another thread must not put an older number into `latest`
+        _block(array).changed = latest = next(clock)
+
+
+def changed_since(array: np.ndarray, moment: int) -> bool:
+    """Whether the memory of `array` has changed after this moment of the clock."""
+    block = _blocks.get(id(owner_of(array)))
+    return block is not None and block.changed > moment
+
+
+def note_sharing(*tensors: Any) -> None:
+    """Note that these Tensors hold arrays which other Tensors may hold as well."""
+    for tensor in tensors:
+        _block(tensor.array).tensors[id(tensor)] = tensor
+
+
+def is_shared(tensor: Any) -> bool:
+    """Whether another Tensor that is still alive uses the memory of this one."""
+    block = _blocks.get(id(owner_of(tensor.array)))
+    return block is not None and any(x is not tensor for x in list(block.tensors.values()))
+
+
+_HARMLESS = (
+    str, bytes, int, float, complex, np.generic, np.dtype, np.ufunc, np.errstate, type, slice,
+    range, type(np.sum), types.NoneType, types.EllipsisType, types.ModuleType,
+)  # fmt: skip
+_BUILT_IN = (types.BuiltinFunctionType, types.MethodWrapperType, types.MethodType)
+
+
+def arrays_kept_by(thing: Any, seen: set[int] | None = None) -> Iterator[np.ndarray | None]:
+    """The arrays that a function can reach: in its closure, its defaults, and global names.
+
+    None stands for something that cannot be looked through, and so may keep any array.
+    """
+    seen = set() if seen is None else seen
+    if id(thing) in seen or isinstance(thing, _HARMLESS):
+        return
+    seen.add(id(thing))
+    parts: list[Any] = []
+    if isinstance(thing, np.ndarray):
+        yield thing
+    elif isinstance(getattr(thing, "array", None), np.ndarray):  # a Tensor
+        yield thing.array
+    elif isinstance(thing, (tuple, list, set, frozenset)):
+        parts = list(thing)
+    elif isinstance(thing, dict):
+        parts = list(thing.values())
+    elif isinstance(thing, functools.partial):
+        parts = [thing.func, thing.args, thing.keywords]
+    elif isinstance(thing, _BUILT_IN):
+        parts = [thing.__self__, getattr(thing, "__func__", None)]
+    elif isinstance(thing, types.FunctionType):
+        parts = [cell.cell_contents for cell in thing.__closure__ or () if _is_filled(cell)]
+        parts += [thing.__defaults__, thing.__kwdefaults__]
+        used = [thing.__globals__.get(name) for name in thing.__code__.co_names]
+        parts += [x for x in used if isinstance(getattr(x, "array", x), np.ndarray)]
+    elif not hasattr(thing, "py_func"):  # a kernel keeps nothing
+        yield None
+    for part in parts:
+        yield from arrays_kept_by(part, seen)
+
+
+def _is_filled(cell: types.CellType) -> bool:
+    try:
+        cell.cell_contents
+    except ValueError:  # a variable that was never assigned
+        return False
+    return True
