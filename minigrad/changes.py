@@ -31,10 +31,11 @@ class Block:
         self.changed = 0  # the serial number of its latest change
         self.tensors: WeakValueDictionary[int, Any] = WeakValueDictionary()  # by their id()
         key = id(owner)
+        self.owner: Any = None
         try:
             self.owner = ref(owner, lambda _: _blocks.pop(key, None))
         except TypeError:  # some owners, say a bytearray, have no weak references
-            self.owner = None
+            pass
 
 
 _blocks: dict[int, Block] = {}  # by the id() of the owner; only what has changed or is shared
@@ -87,7 +88,7 @@ _HARMLESS = (
 _BUILT_IN = (types.BuiltinFunctionType, types.MethodWrapperType, types.MethodType)
 
 
-def arrays_kept_by(thing: Any, seen: set[int] | None = None) -> Iterator[np.ndarray | None]:
+def arrays_kept_by(thing: Any, seen: set[int] | None = None) -> Iterator[Any]:
     """The arrays that a function can reach: in its closure, its defaults, and global names.
 
     None stands for something that cannot be looked through, and so may keep any array.

@@ -97,7 +97,8 @@ class Node:
     ):  # fmt: skip
         self.result, self.op, self.tensor = result, op, tensor
         self.parents, self.vjps = parents, vjps
-        self.created, self.swept = next(changes.clock), None
+        self.created = next(changes.clock)
+        self.swept: int | None = None
 
     @property
     def name(self) -> str:
@@ -209,7 +210,9 @@ def unbroadcast(grad: Any, shape: tuple[int, ...], node: Node) -> Any:
 
 def _check_leaves(root: Node) -> None:
     """Raise an error if `root` was swept before, and a leaf has changed since."""
-    for node in ancestors(root) if root.op is not None and root.swept is not None else ():
+    if root.swept is None or root.op is None:
+        return
+    for node in ancestors(root):
         for leaf, vjp in zip(node.parents, node.vjps):
             if vjp is None or leaf.op is not None:
                 continue

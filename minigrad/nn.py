@@ -238,8 +238,8 @@ class MLP(Module):
         shape, D = input.shape, self.in_dim
         if math.prod(shape) != D and (len(shape) < 2 or math.prod(shape[1:]) != D):
             raise RuntimeError(
-                f"MLP wanted examples of {D} numbers, got shape {shape}, which is "
-                f"{shape[0] if shape else 1} of {math.prod(shape[1:])}"
+                f"MLP wanted examples of {D} numbers, got shape {shape}: "
+                f"{shape[0] if shape else 1} examples of {math.prod(shape[1:])}"
             )
         flat = input if shape[1:] == (D,) else input.reshape(-1, D)
         return F.log_softmax(self.main(flat), dim=1)

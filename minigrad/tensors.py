@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import functools
+import operator
 from collections import namedtuple
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -35,26 +36,31 @@ def as_array(data: ArrayLike, dtype: DTypeLike | None = None) -> np.ndarray:
     ValueError
         If `data` is a ragged list.
     OverflowError
-        If an integer of Python's does not fit into `dtype`.
+        If `dtype` is one of integers, and a number is beyond its range or is NaN.
     """
     if dtype is None and type(data) is np.ndarray and data.dtype.kind in "biuf":
         return data  # the usual case, early
-    # by type(): np.float64 is a float to isinstance(), but keeps its dtype
-    python = type(data) in (bool, int, float, list, tuple)
     try:
         array = np.asarray(data.array if isinstance(data, Tensor) else data)
-        if array.dtype.kind in "iu" and python and dtype is not None:
-            return np.asarray(data, dtype)  # where astype() would cut off what does not fit
     except ValueError as error:
         raise ValueError(f"data must be a regular array of numbers: {error}") from None
-    except OverflowError as error:
-        raise OverflowError(f"{error}: use a wider dtype, say x.long() or x.float()") from None
     if array.dtype.kind not in "biuf":
         raise TypeError(f"data must be real numbers, got {data!r} (dtype {array.dtype})")
-    if python and array.dtype == float64:
+    # by type(): np.float64 is a float to isinstance(), but keeps its dtype
+    if dtype is None and array.dtype == float64 and type(data) in (float, list, tuple):
         floats = {x for x in _dtypes_in(data) if x.kind == "f"}
-        dtype = dtype or np.result_type(*(floats or {float32}))
-    return array if dtype is None else array.astype(dtype, copy=False)
+        dtype = np.result_type(*(floats or {float32}))
+    if dtype is None or array.dtype == dtype:
+        return array
+    dtype = np.dtype(dtype)
+    if dtype.kind in "iu":
+        low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
+        if not np.all((array >= low) & (array <= high)):  # a cast would wrap around in silence
+            raise OverflowError(
+                f"{dtype} holds integers from {low} to {high}, not all of {data!r}; "
+                "convert with x.long() or x.float() first"
+            )
+    return array.astype(dtype)
 
 
 def _dtypes_in(data: Any) -> Iterator[np.dtype]:
@@ -221,10 +227,12 @@ def _compare(ufunc: np.ufunc, a: Tensor, b: Any) -> Any:
     """A comparison, which has no gradient."""
     if b is None or isinstance(b, str):
         return NotImplemented
-    kinds = {as_array(x).dtype.kind for x in (a, b)}
-    # Between integers and other numbers NumPy compares the values; a cast could change them.
-    exact = kinds != {"f"} and not isinstance(b, (list, tuple))
-    arrays = [getattr(x, "array", x) for x in (a, b)] if exact else _in_one_dtype(ufunc, (a, b))[1]
+    if not isinstance(b, (int, float, Tensor)):
+        b = as_array(b)
+    if a.dtype.kind == "f" and (isinstance(b, float) or getattr(b, "dtype", int64).kind == "f"):
+        _, arrays = _in_one_dtype(ufunc, (a, b))
+    else:  # NumPy compares integers as they are; a cast could change them
+        arrays = [a.array, getattr(b, "array", b)]
     try:
         return Tensor(ufunc(*arrays))
     except ValueError as error:
@@ -451,6 +459,7 @@ class Tensor:
     def __ne__(self, other: Any) -> Any: return _compare(np.not_equal, self, other)
     def __bool__(self) -> bool: return bool(self.item())
     def __int__(self) -> int: return int(self.item())
+    def __index__(self) -> int: return operator.index(self.item())
     def __float__(self) -> builtins.float: return float(self.item())
     # fmt: on
 
@@ -639,7 +648,8 @@ class Tensor:
         text = "tensor(" + text.replace(", ..., ", ",  ..., ")
         if a.size == 0 and a.ndim > 1:
             text += f", size={a.shape}"
-        suffixes = [] if a.dtype in (float32, int64, np.bool_) else [f"dtype={a.dtype}"]
+        plain = (float32, int64, np.bool_) if a.size else (float32,)
+        suffixes = [] if a.dtype in plain else [f"dtype={a.dtype}"]
         if not self.is_leaf:
             suffixes.append(f"grad_fn=<{self.node.name}>")
         elif self.requires_grad:

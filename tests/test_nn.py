@@ -183,3 +183,26 @@ def test_nll_loss_keeps_the_targets_it_was_given():
     targets[:] = 2
     loss.backward()
     assert log_probs.grad.tolist() == [[-1, 0, 0], [0, -1, 0]]
+
+
+@pytest.mark.parametrize(
+    "shape, examples",
+    [
+        ((5, 784), 5), ((5, 28, 28), 5), ((5, 1, 28, 28), 5), ((784,), 1), ((28, 28), 1),
+        ((1, 784), 1), ((0, 784), 0), ((0, 28, 28), 0), ((784, 1), 1),
+    ],
+)  # fmt: skip
+def test_an_mlp_takes_a_batch_or_one_example(shape, examples):
+    model = nn.MLP(784, 10)
+    x = mg.randn(*shape)
+    out = model(x)
+    assert out.shape == (examples, 10)
+    np.testing.assert_array_equal(out.detach(), model(x.reshape(-1, 784)).detach())
+    np.testing.assert_array_equal(out.detach(), model(x.numpy()).detach())
+
+
+@pytest.mark.parametrize("shape", [(784, 4), (49, 32, 32), (28, 28, 5), (2, 393), (5,)])
+def test_an_mlp_refuses_examples_of_another_size(shape):
+    got = rf"784 numbers, got shape \({', '.join(map(str, shape))},?\).* of {np.prod(shape[1:], dtype=int)}"
+    with pytest.raises(RuntimeError, match=got):
+        nn.MLP(784, 10)(mg.zeros(*shape))

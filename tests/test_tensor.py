@@ -508,6 +508,21 @@ def test_deepcopy_and_pickle():
     assert pair[0] is pair[1]
 
 
+def test_a_shallow_copy_has_the_numbers_and_not_the_gradient():
+    for lib in (mg, torch):
+        x = lib.tensor([1.0, 2.0], requires_grad=True)
+        (x * x).sum().backward()
+        shallow, deep = copy.copy(x), copy.deepcopy(x)
+        assert shallow.grad is None and shallow.requires_grad and shallow.is_leaf
+        shallow.detach()[0] = 5
+        assert x.tolist() == [5, 2] and deep.tolist() == [1, 2]
+        (deep * 3).sum().backward()
+        (shallow * 3).sum().backward()
+        assert deep.grad.tolist() == [5, 7] and x.grad.tolist() == [2, 4]
+        parameter = copy.copy(lib.nn.Parameter(x.detach(), requires_grad=False))
+        assert type(parameter) is lib.nn.Parameter and not parameter.requires_grad
+
+
 @pytest.mark.parametrize(
     "copied", [copy.copy, copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))]
 )

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import find, given, strategies as st
 
 import minigrad as mg
+from minigrad import changes
 from minigrad.testing import (
     DAMAGES,
     arrays,
@@ -96,3 +97,26 @@ def test_check_operation_needs_draws_that_show_something():
 def test_check_operation_notices_each_damage(change):
     with pytest.raises(mg.GradcheckError, match="finite difference"):
         check_operation(lambda x: damage(logistic(x), change), tensors(shape=(2, 3)))
+
+
+@pytest.mark.parametrize(
+    "low, high",
+    [(1e-50, 1), (0, 1 - 1e-9), (0.1, 0.3), (-1 - 1e-9, -1e-50), (0.1, 0.1), (1e-50, 1e-49)],
+)
+def test_what_is_drawn_is_within_its_bounds(low, high):
+    @given(arrays(shape=(3,), min_value=low, max_value=high))
+    def check(drawn):
+        assert ((low <= drawn) & (drawn <= high)).all()
+
+    check()
+
+
+def test_a_vjp_that_uses_changed_numbers_is_noticed(monkeypatch):
+    square = mg.operation(lambda x: (x * x, lambda G: G * 2 * x))
+    check_operation(square, tensors(shape=(2,)))
+    monkeypatch.setattr(changes, "changed_since", lambda array, moment: False)
+    with pytest.raises(mg.GradcheckError, match="after a change of input 0, backward gives"):
+        check_operation(square, tensors(shape=(2,)))
+    of_result = mg.operation(lambda x: (lambda out: (out, lambda G: G * out))(np.exp(x)))
+    with pytest.raises(mg.GradcheckError, match="after a change of its result, backward gives"):
+        check_operation(of_result, tensors(shape=(2,)))

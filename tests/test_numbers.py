@@ -1,0 +1,224 @@
+"""Dtypes, comparisons, indices, masks: every number is the one that was meant."""
+
+import operator
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, strategies as st
+
+import minigrad as mg
+
+INTEGERS = ["uint8", "int8", "int16", "int32", "int64"]
+COMPARISONS = [operator.lt, operator.le, operator.gt, operator.ge, operator.eq, operator.ne]
+FINITE = st.floats(allow_nan=False, allow_infinity=False)
+
+
+def within(dtype):
+    return st.integers(int(np.iinfo(dtype).min), int(np.iinfo(dtype).max))
+
+
+@pytest.mark.filterwarnings("ignore:divide by zero", "ignore:invalid value", "ignore:overflow")
+@pytest.mark.parametrize("dtype", INTEGERS)
+@given(data=st.data())
+def test_integers_are_divided_as_numbers(dtype, data):
+    """Whatever the dtype of the divisor would wrap to, and on either side."""
+    shape = data.draw(st.sampled_from([(), (2,)]))
+    pixels = np.full(shape, data.draw(within(dtype)), dtype)
+    number = data.draw(st.integers(-(2**40), 2**40) | st.sampled_from([256, 1000, -1, 0.5]))
+    for ours, exact in (
+        (mg.tensor(pixels) / number, np.divide(pixels.astype("f8"), number)),
+        (number / mg.tensor(pixels), np.divide(number, pixels.astype("f8"))),
+        (mg.tensor(pixels) / mg.tensor(number), np.divide(pixels.astype("f8"), number)),
+    ):
+        assert ours.dtype == np.float32
+        np.testing.assert_allclose(ours.numpy(), exact, rtol=1e-6)
+
+
+@pytest.mark.parametrize("compare", COMPARISONS)
+@given(dtype=st.sampled_from(INTEGERS), data=st.data())
+def test_comparisons_with_integers_compare_the_numbers(compare, dtype, data):
+    numbers = data.draw(st.lists(within(dtype), min_size=1, max_size=3))
+    other = data.draw(st.integers(-(2**70), 2**70) | st.sampled_from([300, -1, 0.5]) | FINITE)
+    x = mg.tensor(np.array(numbers, dtype))
+    if not isinstance(other, float) or max(map(abs, numbers)) < 2**53:
+        assert compare(x, other).tolist() == [compare(number, other) for number in numbers]
+    second = data.draw(st.sampled_from([d for d in INTEGERS if d != "uint64"]))
+    others = [data.draw(within(second)) for _ in numbers]
+    expected = [compare(a, b) for a, b in zip(numbers, others)]
+    assert compare(x, mg.tensor(np.array(others, second))).tolist() == expected
+
+
+@given(dtype=st.sampled_from(INTEGERS), number=st.integers(-(2**65), 2**65), data=st.data())
+def test_what_a_dtype_cannot_hold_is_an_error(dtype, number, data):
+    """In arithmetic on either side, in place, in assignment, and in a new Tensor."""
+    info, x = np.iinfo(dtype), mg.tensor(np.zeros(2, dtype))
+
+    def assign(value):
+        x[0] = value
+
+    def assign_in_place(value):
+        nonlocal x
+        x *= value
+
+    ways = [lambda n: x + n, lambda n: n * x, assign, lambda n: mg.tensor([n], dtype=dtype)]
+    ways += [lambda n: x + np.int64(n), lambda n: x + mg.tensor(n)] if abs(number) < 2**63 else []
+    way = data.draw(st.sampled_from([*ways, assign_in_place]))
+    if info.min <= number <= info.max:
+        way(number)
+    else:
+        with pytest.raises((OverflowError, TypeError), match=r"holds integers from|real numbers"):
+            way(number)
+        assert x.tolist() == [0, 0]
+
+
+def test_floats_that_an_integer_dtype_cannot_hold():
+    x = mg.tensor(np.zeros(2, "u1"))
+    for number in (256.0, -1.0, np.nan, np.inf):
+        with pytest.raises(OverflowError, match="uint8 holds integers from 0 to 255"):
+            x[0] = number
+    x[0] = 2.75  # cut off, as in PyTorch
+    assert x.tolist() == [2, 0]
+
+
+@pytest.mark.parametrize(
+    "data, dtype",
+    [
+        ([np.float64(0.1)], "float64"),
+        ([np.float32(0.1)], "float32"),
+        ([np.float32(0.1), 0.5], "float32"),
+        ([[0.5], [np.float64(0.1)]], "float64"),
+        ([np.array([0.1]), np.array([0.2])], "float64"),
+        ([mg.tensor(0.1, dtype=mg.float64), mg.tensor(0.2)], "float64"),
+        ([mg.tensor([0.1]), mg.tensor([0.2])], "float32"),
+        ((np.int64(1), 0.5), "float32"),
+        ([True, 0.5], "float32"),
+        ([np.int64(1), 2], "int64"),
+    ],
+)
+def test_a_list_has_the_dtype_of_what_is_in_it(data, dtype):
+    x = mg.tensor(data)
+    assert x.dtype == dtype
+    assert x.tolist() == np.array([np.asarray(part) for part in data], dtype).tolist()
+    assert (mg.zeros(2, dtype=mg.int64) + data).dtype == dtype
+
+
+@pytest.mark.parametrize("shape", [(0,), (0, 3), (3, 0), (2, 3), (0, 0), ()])
+@pytest.mark.parametrize("rank", ["whole", "first", "in a tuple"])
+def test_masks_select_as_in_pytorch(shape, rank):
+    if not shape and rank != "whole":
+        return
+    numbers = np.arange(np.prod(shape), dtype="f4").reshape(shape)
+    results = []
+    for lib in (mg, torch):
+        x = lib.tensor(numbers.tolist()).reshape(shape)
+        y = lib.ones(shape)
+        mask = x > 1
+        if rank != "whole":
+            mask = x.sum(tuple(range(1, len(shape)))) > 1 if len(shape) > 1 else mask
+        index = (mask, ...) if rank == "in a tuple" else mask
+        y[index] = 5
+        results.append((tuple(x[index].shape), x[index].tolist(), y.tolist()))
+    assert results[0] == results[1]
+
+
+@pytest.mark.parametrize(
+    "make_index",
+    [
+        *[lambda lib, i=i: i for i in (0, -1, [], [1, 1], slice(1), None, ..., (), True)],
+        *[lambda lib, i=i: lib.tensor(i) for i in (0, -1, [1, 1], [True, False], True)],
+        lambda lib: lib.zeros(0, dtype=lib.int64),
+        lambda lib: (0, [1]),
+        lambda lib: (0, 1),
+        lambda lib: (lib.tensor(0), lib.tensor([1])),
+        lambda lib: (slice(None), lib.tensor([True, False])),
+        lambda lib: slice(lib.tensor(0), lib.tensor(1)),
+    ],
+)
+def test_indices_select_as_in_pytorch(make_index):
+    results = []
+    for lib in (mg, torch):
+        x = lib.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
+        chosen = x[make_index(lib)]
+        chosen.sum().backward()
+        results.append((tuple(chosen.shape), chosen.tolist(), x.grad.tolist()))
+    assert results[0] == results[1]
+
+
+def test_elements_are_views_as_in_pytorch():
+    for lib in (mg, torch):
+        x, flat = lib.zeros(2, 2), lib.zeros(3)
+        x[0, 1].zero_()
+        element, last = x[0, 1], flat[-1]
+        element += 5
+        last += 2
+        for number in flat:
+            number += 1
+        assert x.tolist() == [[0, 5], [0, 0]] and flat.tolist() == [1, 1, 3]
+
+
+@pytest.mark.parametrize(
+    "index, value",
+    [
+        (0, [5.0]), (0, [[5.0]]), ((0, 0), [5.0]), (slice(0, 1), [[[1.0, 2.0]]]), (0, [1.0, 2.0]),
+        (slice(None), [1.0, 2.0]), (slice(None), 3.0), ([0, 1], [[7.0]]), ((0, 0), 4.0),
+        (0, [[1.0], [2.0]]), (0, [1.0, 2.0, 3.0]), ((0, 0), [1.0, 2.0]),
+    ],
+)  # fmt: skip
+def test_assignment_fits_what_fits_in_pytorch(index, value):
+    results = []
+    for lib in (mg, torch):
+        x = lib.zeros(2, 2)
+        try:
+            x[index] = lib.tensor(value)
+        except (RuntimeError, ValueError):
+            pass
+        else:
+            results.append(True)
+        results.append(x.tolist())
+    assert results[: len(results) // 2] == results[len(results) // 2 :]
+
+
+@pytest.mark.parametrize("dim", [0, -1, (), None, (0,), 1, -2])
+@pytest.mark.parametrize("name", ["sum", "mean"])
+def test_dims_of_a_single_number_are_those_of_pytorch(name, dim):
+    results = []
+    for lib in (mg, torch):
+        x = lib.tensor(2.0, requires_grad=True)
+        try:
+            out = getattr(x, name)(dim)
+        except IndexError as error:
+            results.append(type(error))
+            continue
+        out.backward()
+        results.append((out.item(), tuple(out.shape), x.grad.item()))
+    assert (
+        issubclass(results[0], IndexError) if results[1] is IndexError else results[0] == results[1]
+    )
+
+
+def test_no_dims_are_all_dims():
+    x = mg.ones(2, 3)
+    for dim in ((), [], None):
+        assert x.sum(dim).shape == () and x.mean(dim, keepdim=True).shape == (1, 1)
+
+
+@pytest.mark.parametrize("shape", [(0,), (2, 0), (0, 3), (1, 0, 2)])
+def test_no_elements_are_printed_with_their_shape(shape):
+    for name in ("float32", "float64", "int64"):
+        ours, theirs = mg.zeros(shape, dtype=name), torch.zeros(shape, dtype=getattr(torch, name))
+        assert repr(ours) == repr(theirs).replace("torch.", "")
+
+
+def test_view_shares_or_raises_as_in_pytorch():
+    weights = [mg.nn.Linear(3, 2).weight, torch.nn.Linear(3, 2).weight]
+    for lib, weight in zip((mg, torch), weights):
+        with lib.no_grad():
+            before = weight[0, 0].item()
+            weight.view(-1)[0] += 1
+            assert weight[0, 0].item() == pytest.approx(before + 1)
+            weight.view(3, 2)
+            with pytest.raises(RuntimeError, match="reshape"):
+                weight.T.view(-1)
+            weight.T.reshape(-1)[0] += 1  # a copy
+            assert weight[0, 0].item() == pytest.approx(before + 1)
