@@ -81,8 +81,9 @@ class Node:
         a Node or a Tensor, only over arrays: without a reference cycle, a graph is freed the
         moment nobody has its results any more.
     tensor : weak reference or None
-        To the Tensor that receives a leaf's gradient; None for other nodes. It is weak,
-        because the Tensor holds its node: a strong one would make a cycle.
+        To the Tensor that receives the gradient: that of a leaf, or of a result that called
+        `retain_grad`. It is weak, because the Tensor holds its node: a strong one would make
+        a cycle.
     created : int
         A serial number. A node is younger than its parents: its number is larger.
     swept : int or None
@@ -120,7 +121,7 @@ def ancestors(root: Node) -> list[Node]:
 def sweep(
     root: Node, gradient: np.ndarray, watch: Callable[[Node, Any, list[Any]], None] | None = None
 ) -> dict[Node, Any]:
-    """The gradient of each leaf that needs one. `gradient` is ∂L/∂root: 1 if `root` is L.
+    """The gradient of each node that has a Tensor for it. `gradient` is ∂L/∂root: 1 if it is L.
 
     Each node that receives a gradient has one turn, in which it sends a contribution to each
     parent that needs one. The youngest goes first. A consumer is younger than its parents, so
@@ -131,7 +132,7 @@ def sweep(
     is called as ``watch(node, G, contributions)``. There is one contribution for each parent,
     None where nothing is sent.
     """
-    waiting, leaves = {root: gradient}, {}
+    waiting, complete = {root: gradient}, {}
     for node in reversed(ancestors(root)):
         if node not in waiting:
             continue  # nothing was sent to it
@@ -146,11 +147,11 @@ def sweep(
                 # Never +=: a + b sends one array to both of its parents.
                 waiting[parent] = contribution if so_far is None else so_far + contribution
             contributions.append(contribution)
-        if node.op is None:
-            leaves[node] = G
+        if node.tensor is not None:
+            complete[node] = G
         if watch is not None:
             watch(node, G, contributions)
-    return leaves
+    return complete
 
 
 def _check_arrays(node: Node) -> None:
@@ -177,8 +178,8 @@ def _fitted(grad: Any, G: Any, node: Node, parent: Node) -> Any:
         grad = unbroadcast(grad, target.shape, node)
     if grad.dtype is not target.dtype:
         grad = grad.astype(target.dtype)
-    if parent.op is None and (grad is G or grad.base is not None):
-        grad = grad.copy()  # people write into a leaf's gradient; G is others', too
+    if parent.tensor is not None and (grad is G or grad.base is not None):
+        grad = grad.copy()  # people write into the gradient of a Tensor; G is others', too
     return grad
 
 
@@ -226,9 +227,9 @@ def _check_leaves(root: Node) -> None:
 
 
 def backward(root: Node, gradient: np.ndarray) -> None:
-    """Add each leaf's gradient to the `grad` of its Tensor, after everything has been checked."""
+    """Add the gradients to the `grad` of their Tensors, after everything has been checked."""
     _check_leaves(root)
-    pairs = [(leaf.tensor(), G) for leaf, G in sweep(root, gradient).items()]
+    pairs = [(node.tensor(), G) for node, G in sweep(root, gradient).items()]
     alive = [(tensor, G) for tensor, G in pairs if tensor is not None]
     for tensor, G in alive:
         if tensor.shape != G.shape:

@@ -5,6 +5,7 @@ The mathematics is in `kernels`, above each pair of kernels.
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -89,7 +90,18 @@ def nll_loss(log_probs: ArrayLike, targets: ArrayLike, reduction: str = "mean") 
     RuntimeError, ValueError
         If dtypes, shapes or the reduction are wrong, or if a mean over no examples is asked.
     """
-    shape, classes = as_array(log_probs).shape, as_array(targets)
+    scores, classes = as_array(log_probs), as_array(targets)
+    shape = scores.shape
+    if scores.dtype.kind != "f":
+        raise RuntimeError(
+            "nll_loss: log_probs must be floating-point log-probabilities (N, C), got "
+            f"{scores.dtype} {shape}; are log_probs and targets exchanged, or is it an argmax?"
+        )
+    if len(shape) == 2 and classes.shape == shape and shape[1] > 1:
+        raise ValueError(
+            f"nll_loss: targets must be the numbers of the classes, of shape {shape[:1]}, got "
+            f"targets {shape}; from one-hot rows they come by targets.argmax(dim=1)"
+        )
     if classes.dtype.kind not in "iu":
         raise RuntimeError(f"nll_loss: targets must be integers, got {classes.dtype}; use long()")
     if len(shape) != 2 or classes.shape != shape[:1]:
@@ -100,4 +112,13 @@ def nll_loss(log_probs: ArrayLike, targets: ArrayLike, reduction: str = "mean") 
     if reduction == "mean" and len(classes) == 0:
         raise ValueError("nll_loss: the mean over an empty batch does not exist")
     classes = classes.astype(np.int64, order="C")  # a copy: the VJP must not meet other targets
-    return apply(ops.nll_loss, log_probs, targets=classes, reduction=reduction)
+    loss = apply(ops.nll_loss, log_probs, targets=classes, reduction=reduction)
+    if (
+        reduction == "mean" and loss.array < 0
+    ):  # a probability is at most 1, its logarithm at most 0
+        warnings.warn(
+            "nll_loss: a loss below 0 means that log_probs are no logarithms of probabilities; is "
+            "log_softmax missing before nll_loss?",
+            stacklevel=2,
+        )
+    return loss

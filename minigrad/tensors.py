@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import functools
 import operator
+import warnings
 from collections import namedtuple
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -117,6 +118,14 @@ def _misfit(op: Operation, arrays: Sequence[np.ndarray], error: ValueError) -> E
     """An error that names the operation and the shapes that it could not combine."""
     if len(arrays) == 1:
         return error
+    if op in (ops.matmul, np.matmul) and min(x.ndim for x in arrays) > 0:
+        x, y = (array.shape for array in arrays)
+        if x[-1] != y[-2:][0]:
+            return RuntimeError(
+                f"matmul of shapes {x} and {y}: the last length of the first, {x[-1]}, must be the "
+                f"{'last but one' if len(y) > 1 else 'length'} of the second, {y[-2:][0]}; "
+                "images are flattened by x.reshape(len(x), -1)"
+            )
     shapes = " and ".join(str(array.shape) for array in arrays)
     return RuntimeError(f"{name_of(op)} cannot combine shapes {shapes}: {error}")
 
@@ -168,6 +177,8 @@ def apply(op: Operation, *inputs: Any, **settings: Any) -> Tensor:
     out.array, out._node, out._grad, out._requires_grad = result, None, None, False
     if result.base is not None or made[0] is arrays[0]:
         _note_views(out, inputs)
+    elif not result.flags.c_contiguous:  # NumPy may order its dimensions by those of the inputs
+        out.array = result.copy()
     if requires_grad and recording.get():
         parents: list[Node] = []
         vjps: list[engine.VJP | None] = []
@@ -234,7 +245,7 @@ def _compare(ufunc: np.ufunc, a: Tensor, b: Any) -> Any:
     else:  # NumPy compares integers as they are; a cast could change them
         arrays = [a.array, getattr(b, "array", b)]
     try:
-        return Tensor(ufunc(*arrays))
+        return Tensor(ufunc(*arrays, order="C"))
     except ValueError as error:
         raise _misfit(ufunc, arrays, error) from None
 
@@ -354,7 +365,16 @@ class Tensor:
 
     @property
     def grad(self) -> Tensor | None:
-        """The gradient that `backward` has accumulated, of this shape and dtype; leaves only."""
+        """The gradient that `backward` has accumulated, of this shape and dtype.
+
+        Leaves have one, and results that called `retain_grad`; others None, with a warning.
+        """
+        if self._grad is None and self._node is not None and self._node.tensor is None:
+            warnings.warn(
+                f"grad of a result of {self._node.name}: backward() keeps the gradients of leaves "
+                "only; call retain_grad() on the result before backward()",
+                stacklevel=2,
+            )
         return self._grad
 
     @grad.setter
@@ -365,12 +385,23 @@ class Tensor:
             raise RuntimeError(f"grad must be None or {self.dtype} {self.shape}, got {value!r}")
         self._grad = value
 
+    def retain_grad(self) -> None:
+        """Let `backward` leave a gradient here although this Tensor is the result of an operation.
+
+        Otherwise the sweep forgets it as soon as it has been passed on, which saves memory.
+        """
+        if not self._requires_grad:
+            raise RuntimeError("retain_grad(): this Tensor does not require grad")
+        self.node.tensor = ref(self)
+
     def accumulate(self, gradient: Any) -> None:
         """Add an array of this shape to `grad`, for the engine; it is cast to this dtype."""
         if self._grad is None:
             self._grad = _unshared(np.asarray(gradient, self.array.dtype))
-        else:
+        elif self._grad.array.flags.writeable:
             self._grad.set_numbers(..., self._grad.array + gradient)
+        else:  # somebody's read-only array was assigned
+            self._grad = _unshared(self._grad.array + gradient)
 
     @property
     def data(self) -> Tensor:
@@ -419,15 +450,21 @@ class Tensor:
             that do not fit its inputs. No `grad` has changed then.
         """
         if not self._requires_grad:
-            raise RuntimeError("backward() found no graph: this Tensor does not require grad")
+            raise RuntimeError(
+                "backward() found no graph: this Tensor does not require grad. Make the parameters "
+                "with requires_grad=True, and compute outside of no_grad()"
+            )
         if gradient is None:
             if self.array.size != 1:
-                raise RuntimeError(f"backward(): shape {self.shape} is no scalar; give gradient=")
+                raise RuntimeError(
+                    f"backward() starts from a single number, not from shape {self.shape}: take "
+                    "mean() or sum() first, or give gradient="
+                )
             gradient = np.ones(self.shape, self.dtype)
         array = as_array(gradient, self.dtype)
         if array.shape != self.shape:
             raise RuntimeError(f"gradient has shape {array.shape}, the Tensor {self.shape}")
-        engine.backward(self.node, array.copy() if self.is_leaf else array)
+        engine.backward(self.node, array if self.node.tensor is None else array.copy())
 
     # Operators: a + b, 2 - a, a += b, a < b, a[i]
     # fmt: off
@@ -619,9 +656,15 @@ class Tensor:
         return self.array.tolist()
 
     def numpy(self) -> np.ndarray:
-        """The array itself (shared); an error if that would silently lose a gradient."""
+        """The array itself (shared); an error if that would silently lose a gradient.
+
+        Who changes it changes this Tensor, and `backward` does not notice.
+        """
         if self.requires_grad:
-            raise RuntimeError("NumPy would lose the gradient: use tensor.detach().numpy()")
+            raise RuntimeError(
+                "NumPy would lose the gradient: write x.exp() instead of np.exp(x), or, if none is "
+                "wanted, x.detach().numpy()"
+            )
         return self.array
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
@@ -700,19 +743,20 @@ def randn(*shape: Any, dtype: Any = float32, requires_grad: bool = False) -> Ten
     return Tensor(generator.standard_normal(as_shape(shape), dtype), requires_grad)
 
 
-def zeros_like(x: Tensor) -> Tensor:
+def zeros_like(x: ArrayLike) -> Tensor:
     """Zeros with the shape and dtype of `x`."""
-    return Tensor(np.zeros_like(x.array))
+    return Tensor(np.zeros_like(as_array(x)))
 
 
-def ones_like(x: Tensor) -> Tensor:
+def ones_like(x: ArrayLike) -> Tensor:
     """Ones with the shape and dtype of `x`."""
-    return Tensor(np.ones_like(x.array))
+    return Tensor(np.ones_like(as_array(x)))
 
 
-def randn_like(x: Tensor) -> Tensor:
+def randn_like(x: ArrayLike) -> Tensor:
     """Standard normal draws with the shape and dtype of `x`."""
-    return randn(x.shape, dtype=x.dtype)
+    array = as_array(x)
+    return randn(array.shape, dtype=array.dtype)
 
 
 def manual_seed(seed: int) -> None:

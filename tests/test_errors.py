@@ -107,15 +107,21 @@ TENSORS = {
         lambda w: setattr(w.x, "grad", np.ones((2, 3), "f4")), RuntimeError, "grad must be .*array",
     ),
     "numpy of a leaf": (lambda w: w.x.numpy(), RuntimeError, r"detach\(\).numpy\(\)"),
+    "NumPy's function": (lambda w: np.exp(w.x), RuntimeError, r"x\.exp\(\) instead of np\.exp"),
+    "retain_grad": (lambda w: w.plain.retain_grad(), RuntimeError, "does not require grad"),
+    "view": (lambda w: w.plain.T.view(6), RuntimeError, r"shape \(3, 2\).*use reshape\(\)"),
     "item": (lambda w: w.plain.item(), RuntimeError, r"shape \(2, 3\) is not one number, as item"),
     "if": (lambda w: bool(w.plain), RuntimeError, r"shape \(2, 3\) is not one number"),
     "len of a scalar": (lambda w: len(w.graph), TypeError, "0-d Tensor has no length"),
 }  # fmt: skip
 
 ENGINE = {
+    "requires_grad forgotten": (
+        lambda w: (w.plain * 2).sum().backward(), RuntimeError, "with requires_grad=True",
+    ),
     "no graph": (lambda w: w.plain.sum().backward(), RuntimeError, "found no graph.*not require grad"),
     "no scalar": (
-        lambda w: (w.x * 2).backward(), RuntimeError, r"shape \(2, 3\) is no scalar; give gradient=",
+        lambda w: (w.x * 2).backward(), RuntimeError, r"not from shape \(2, 3\): take mean\(\) or sum\(\) first",
     ),
     "gradient of another shape": (
         lambda w: (w.x * 2).backward(np.ones(3)),
@@ -147,8 +153,15 @@ OPS = {
     "compare": (
         lambda w: w.x < mg.ones(4), RuntimeError, r"less cannot combine shapes \(2, 3\) and \(4,\)",
     ),
+    "images not flattened": (
+        lambda w: mg.zeros(5, 28, 28) @ mg.zeros(784, 10),
+        RuntimeError, r"28, must be the last but one of the second, 784; images are flattened by",
+    ),
+    "matmul of a vector": (
+        lambda w: w.plain @ mg.zeros(2), RuntimeError, "3, must be the length of the second, 2",
+    ),
     "matmul": (
-        lambda w: w.x @ w.plain, RuntimeError, r"matmul cannot combine shapes \(2, 3\) and \(2, 3\)",
+        lambda w: w.x @ w.plain, RuntimeError, r"matmul of shapes \(2, 3\) and \(2, 3\): the last length of the first, 3, must be the last but one",
     ),
     "matmul of numbers": (
         lambda w: w.x.sum() @ w.x.sum(), RuntimeError, r"matmul cannot combine shapes \(\) and \(\)",
@@ -217,6 +230,16 @@ FUNCTIONAL = {
         lambda w: F.relu(w.ints), RuntimeError, "relu wanted all float32 or all float64, got int64",
     ),
     "log_softmax": (lambda w: F.log_softmax(w.x, dim=2), IndexError, "dim: axis 2 is out of bounds"),
+    "arguments exchanged": (
+        lambda w: F.nll_loss(w.ints, w.x),
+        RuntimeError, r"log_probs must be floating-point .*got int64 \(2,\); are .*exchanged",
+    ),
+    "argmax for log_probs": (
+        lambda w: F.nll_loss(w.x.argmax(dim=1), w.ints), RuntimeError, "or is it an argmax",
+    ),
+    "one-hot floats": (
+        lambda w: F.nll_loss(w.x, np.eye(3)[:2]), ValueError, r"argmax\(dim=1\)",
+    ),
     "targets floats": (
         lambda w: F.nll_loss(w.x, [0.0, 1.0]),
         RuntimeError, r"targets must be integers, got float32; use long\(\)",
@@ -232,7 +255,7 @@ FUNCTIONAL = {
         ValueError, r"\(N, C\) and \(N,\), got log_probs \(2, 3\) and targets \(1,\)",
     ),
     "targets one-hot": (
-        lambda w: F.nll_loss(w.x, np.eye(3, dtype=int)[:2]), ValueError, r"targets \(2, 3\)",
+        lambda w: F.nll_loss(w.x, np.eye(3, dtype=int)[:2]), ValueError, r"of shape \(2,\), got targets \(2, 3\); .*argmax\(dim=1\)",
     ),
     "empty batch": (
         lambda w: F.nll_loss(w.x[:0], w.ints[:0]), ValueError, "mean over an empty batch does not exist",

@@ -177,6 +177,14 @@ def test_a_model_and_loop_written_for_pytorch():
     assert accuracy > 0.95
 
 
+def test_a_loss_below_zero_says_that_log_softmax_is_missing():
+    scores, targets = mg.tensor([[1.0, 2.0], [3.0, 4.0]]), [1, 0]
+    with pytest.warns(UserWarning, match="is log_softmax missing before nll_loss"):
+        F.nll_loss(scores, targets)
+    F.nll_loss(F.log_softmax(scores), targets)  # warnings are errors in these tests
+    F.nll_loss(F.log_softmax(mg.tensor([[100.0, 0.0]])), [0])
+
+
 def test_nll_loss_keeps_the_targets_it_was_given():
     log_probs, targets = mg.zeros(2, 3, requires_grad=True), np.array([0, 1])
     loss = F.nll_loss(log_probs, targets, reduction="sum")

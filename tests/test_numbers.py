@@ -8,6 +8,8 @@ import torch
 from hypothesis import given, strategies as st
 
 import minigrad as mg
+from minigrad import functional as F
+from minigrad.testing import broadcasting_tensors
 
 INTEGERS = ["uint8", "int8", "int16", "int32", "int64"]
 COMPARISONS = [operator.lt, operator.le, operator.gt, operator.ge, operator.eq, operator.ne]
@@ -222,3 +224,13 @@ def test_view_shares_or_raises_as_in_pytorch():
                 weight.T.view(-1)
             weight.T.reshape(-1)[0] += 1  # a copy
             assert weight[0, 0].item() == pytest.approx(before + 1)
+
+
+@given(data=st.data())
+def test_a_result_can_be_viewed_in_any_shape(data):
+    drawn = data.draw(st.tuples(broadcasting_tensors(2), broadcasting_tensors(2)))
+    x, y = data.draw(st.sampled_from(drawn))
+    for made in (x + y, x.T * 2, x > y, (x * y).exp(), x.sum(0), x.clone(), F.relu(x)):
+        flat = made.view(-1)
+        assert flat.numel() == 0 or np.may_share_memory(flat.array, made.array)
+        np.testing.assert_array_equal(flat.array, made.array.reshape(-1))

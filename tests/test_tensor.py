@@ -154,8 +154,42 @@ def test_only_what_requires_grad_gets_a_gradient():
     x, frozen = leaf(1.0, 2.0), mg.ones(2)
     y = x * frozen
     y.sum().backward()
-    assert x.grad is not None and frozen.grad is None and y.grad is None
+    assert x.grad is not None and frozen.grad is None
+    with pytest.warns(UserWarning, match=r"grad of a result of mul: .* call retain_grad\(\)"):
+        assert y.grad is None
     assert (frozen * 2).requires_grad is False and (frozen * 2).is_leaf
+
+
+def test_a_result_that_retains_its_gradient():
+    grads = []
+    for lib in (mg, torch):
+        x = lib.tensor([1.0, 2.0], requires_grad=True)
+        y = x + 1  # hands on what it is given
+        z = y * 3
+        loss = z.sum()
+        for tensor in (x, y, z, loss):
+            tensor.retain_grad()
+        loss.backward(retain_graph=True) if lib is torch else loss.backward()
+        y.grad.zero_()  # each has an array of its own
+        z.grad[0] = 7
+        (y * y).sum().backward()
+        grads.append([tensor.grad.tolist() for tensor in (x, y, z, loss)])
+    assert grads[0] == grads[1]
+
+
+def test_a_root_that_retains_its_gradient_does_not_keep_the_argument():
+    y, gradient = leaf(1.0, 2.0) * 2, mg.tensor([3.0, 4.0])
+    y.retain_grad()
+    y.backward(gradient)
+    y.grad.zero_()
+    assert gradient.tolist() == [3, 4]
+
+
+def test_a_read_only_gradient_is_added_to_all_the_same():
+    x = leaf(1.0, 2.0)
+    x.grad = mg.from_numpy(np.broadcast_to(np.float32(5), (2,)))
+    (x * 2).sum().backward()
+    assert x.grad.tolist() == [7, 7]
 
 
 @pytest.mark.parametrize("function", [mg.sum, mg.mean, F.log_softmax])
