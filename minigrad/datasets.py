@@ -1,20 +1,22 @@
-"""Handwritten digits: MNIST through torchvision, a small embedded set, and mini-batches."""
+"""Handwritten digits: MNIST, a small embedded set, and mini-batches."""
 
 import contextlib
+import gzip
 import hashlib
 import os
 import socket
+import sys
 import tempfile
 import threading
 import urllib.error
 import urllib.request
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from . import serialization
 from .tensors import Tensor, generator
 
 # The four files of MNIST and their SHA-256: a file that differs is never used.
@@ -23,12 +25,6 @@ MNIST_FILES = {
     "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
     "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
     "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
-}
-CACHE_SHAPES = {
-    "train_data": (60000, 28, 28),
-    "train_targets": (60000,),
-    "test_data": (10000, 28, 28),
-    "test_targets": (10000,),
 }
 TIMEOUT = 5.0  # seconds without an answer after which a server counts as unreachable
 
@@ -62,6 +58,12 @@ class Digits:
         images /= np.float32(self.std)
         return Tensor(images)
 
+    def __repr__(self) -> str:
+        images = f"{len(self)} images of {' x '.join(map(str, self.data.shape[1:]))}"
+        state = "not normalised" if self.data.dtype == np.uint8 else "normalised"
+        statistics = f"mean {self.mean:.1f}, std {self.std:.1f}"
+        return f"Digits({images}, {self.data.dtype}, {state}: {statistics})"
+
     def __len__(self) -> int:
         return len(self.data)
 
@@ -72,18 +74,13 @@ class Digits:
         return images, targets.item() if targets.ndim == 0 else targets
 
 
-def _make_sets(
-    train_data: np.ndarray,
-    train_targets: np.ndarray,
-    test_data: np.ndarray,
-    test_targets: np.ndarray,
-    change_tensors: bool,
-) -> tuple[Digits, Digits]:
+def _make_sets(arrays: list[np.ndarray], change_tensors: bool) -> tuple[Digits, Digits]:
+    images, targets, test_images, test_targets = arrays
     # Statistics of the training set only: nothing about the test set may leak into training.
-    mean, std = train_data.mean(), train_data.std()
+    mean, std = images.mean(), images.std()
     return (
-        Digits(train_data, train_targets, mean, std, change_tensors),
-        Digits(test_data, test_targets, mean, std, change_tensors),
+        Digits(images, targets, mean, std, change_tensors),
+        Digits(test_images, test_targets, mean, std, change_tensors),
     )
 
 
@@ -122,7 +119,7 @@ def load_digits_data(change_tensors: bool = False) -> tuple[Digits, Digits]:
     train, test = train_test_split(
         np.arange(len(targets)), test_size=0.2, stratify=targets, random_state=0
     )
-    return _make_sets(images[train], targets[train], images[test], targets[test], change_tensors)
+    return _make_sets([images[train], targets[train], images[test], targets[test]], change_tensors)
 
 
 def load_mnist_data(
@@ -130,8 +127,8 @@ def load_mnist_data(
 ) -> tuple[Digits, Digits]:
     """MNIST: 60,000 handwritten digits to train on and 10,000 to test.
 
-    torchvision reads the files (and downloads them, if asked). The arrays are then cached
-    beside them in one file, so that later calls need neither torchvision nor its seconds.
+    Each of the four files may be in ``MNIST/raw/``, in ``raw/`` or in the folder itself, plain
+    or as .gz. Its checksum is checked. Only a download needs torchvision.
 
     Parameters
     ----------
@@ -140,8 +137,8 @@ def load_mnist_data(
     download : bool
         Whether to fetch what is missing or damaged.
     root : path, optional
-        The folder with, or for, ``MNIST/raw/``. By default the environment variable
-        MINIGRAD_DATA, or ``data`` if there is none.
+        The folder with the files; downloads go into its ``MNIST/raw/``. By default it is the
+        environment variable MINIGRAD_DATA, or ``data`` if there is none.
 
     Returns
     -------
@@ -149,60 +146,60 @@ def load_mnist_data(
 
     Raises
     ------
-    FileNotFoundError
-        If a file is missing and `download` is False.
+    FileNotFoundError, NotADirectoryError
+        If a file is missing and `download` is False, or if the folder is a file or does not
+        exist. (With `download`, a `root` that does not exist is made.)
     ImportError
-        If torchvision is needed and cannot be imported.
+        If a download needs torchvision and it cannot be imported.
     RuntimeError
-        If a file is damaged, or the download fails.
+        If a file is damaged and `download` is False, or the download fails.
     """
-    raw = Path(root or os.environ.get("MINIGRAD_DATA", "data")) / "MNIST" / "raw"
-    cache = raw / "minigrad-cache.npz"
-    if cache.exists():
-        arrays = _read_cache(cache)
-    else:
-        problem = _first_problem(raw)
-        if problem and not download:
-            raise problem
-        dataset = _import_torchvision()
-        if problem:
-            _download(dataset, raw)
-        arrays = {}
-        for name in ("train", "test"):
-            part = dataset(raw.parent.parent, train=name == "train")
-            arrays[f"{name}_data"] = part.data.numpy()
-            arrays[f"{name}_targets"] = part.targets.numpy()
-        with contextlib.suppress(OSError):  # a read-only folder: the next call is slow too
-            serialization.save(arrays, cache)
-    return _make_sets(**arrays, change_tensors=change_tensors)
-
-
-def _first_problem(raw: Path) -> Exception | None:
-    """The exception that fits the first missing or damaged file in `raw`, or None."""
-    for name, sha256 in MNIST_FILES.items():
-        path = raw / name
-        if not path.is_file():
-            return FileNotFoundError(
-                f"MNIST is not in {raw}: {name} is missing; "
-                "call load_mnist_data(download=True), or give the right root"
-            )
-        with open(path, "rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
-                return RuntimeError(
-                    f"{path} is damaged ({path.stat().st_size} bytes, wrong checksum); "
-                    "call load_mnist_data(download=True) to fetch it again"
-                )
-    return None
-
-
-def _import_torchvision() -> Any:
+    folder = _find_root(root, download)
     try:
-        from torchvision.datasets import MNIST
-    except (ImportError, RuntimeError) as error:  # RuntimeError: beside a torch that does not fit
-        raise ImportError(
-            f"reading MNIST needs torchvision: pip install torchvision ({error})"
-        ) from error
-    return MNIST
+        arrays = [_read(folder, name) for name in MNIST_FILES]
+    except (FileNotFoundError, RuntimeError) as problem:
+        if not download:
+            fix = "call load_mnist_data(download=True) to fetch it, or give another root="
+            raise type(problem)(f"{problem}; {fix}") from None
+        arrays = _download(folder, problem)
+    return _make_sets(arrays, change_tensors)
+
+
+def _find_root(root: str | Path | None, download: bool) -> Path:
+    """The folder to look in, which must exist, unless it was given as the place for a download."""
+    variable = not root and os.environ.get("MINIGRAD_DATA")
+    folder = Path(root or variable or "data").absolute()
+    if folder.is_dir():
+        return folder
+    given = f"MINIGRAD_DATA={variable!r}" if variable else f"root={str(folder)!r}"
+    if folder.exists():
+        raise NotADirectoryError(f"{given} is a file; give the folder that MNIST is in")
+    if variable or not download:
+        fix = "correct or unset the variable" if variable else "give another root= or download=True"
+        raise FileNotFoundError(f"{given}: this folder does not exist; {fix}")
+    return folder
+
+
+def _read(root: Path, name: str) -> np.ndarray:
+    """The array in one of the four files: the first one found, after a check."""
+    folders = [root / "MNIST" / "raw", root / "raw", root]
+    for path in (folder / file for folder in folders for file in (name, f"{name}.gz")):
+        try:
+            content = path.read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        if path.suffix == ".gz":
+            # what a browser has unpacked already stays as it is, and so does what is damaged
+            with contextlib.suppress(OSError, EOFError, zlib.error):
+                content = gzip.decompress(content)
+        if hashlib.sha256(content).hexdigest() != MNIST_FILES[name]:
+            found = f"{len(content)} bytes, wrong checksum"
+            raise RuntimeError(f"{path} is damaged, or is another file ({found})")
+        # IDX: two zeros, the dtype (8, for uint8), the number of dimensions, their lengths, data
+        shape = np.frombuffer(content, ">u4", count=content[3], offset=4)
+        data = np.frombuffer(content, np.uint8, offset=4 + 4 * len(shape))
+        return data.reshape(shape).copy()  # the bytes themselves cannot be written into
+    raise FileNotFoundError(f"{name} is missing, also as .gz, in {', '.join(map(str, folders))}")
 
 
 def _answers(url: str) -> bool:
@@ -217,6 +214,7 @@ def _answers(url: str) -> bool:
             return
         answered.set()
 
+    print(f"asking {url} for MNIST, for at most {TIMEOUT:g} s", file=sys.stderr)
     answered = threading.Event()
     # in a thread of its own, because looking up a name has no timeout
     thread = threading.Thread(target=ask, daemon=True)
@@ -225,39 +223,37 @@ def _answers(url: str) -> bool:
     return answered.is_set()
 
 
-def _download(dataset: Any, raw: Path) -> None:
-    """Fetch the four files into `raw`: first into a folder aside, then each moved in whole."""
-    if not any(_answers(url) for url in dataset.mirrors):
+def _download(root: Path, problem: Exception) -> list[np.ndarray]:
+    """Fetch the four files: first into a folder aside, then each moved in whole."""
+    raw = root / "MNIST" / "raw"
+    by_hand = f"put {', '.join(MNIST_FILES)} into {raw} by hand"
+    print(f"importing torchvision (seconds) to download MNIST, as {problem}", file=sys.stderr)
+    try:
+        from torchvision.datasets import MNIST
+    except (ImportError, RuntimeError) as error:  # RuntimeError: beside a torch that does not fit
+        raise ImportError(
+            f"downloading MNIST needs torchvision: pip install torchvision, or {by_hand} ({error})"
+        ) from error
+    if not any(_answers(url) for url in MNIST.mirrors):
+        mirrors = " or ".join(MNIST.mirrors)
         raise RuntimeError(
-            f"MNIST cannot be downloaded: no answer from {' or '.join(dataset.mirrors)}; check the "
-            f"network, or put {', '.join(MNIST_FILES)} into {raw} by hand"
+            f"MNIST cannot be downloaded: no answer from {mirrors}; check the network, or {by_hand}"
         )
-    raw.mkdir(parents=True, exist_ok=True)
+    limit = f"it fails if a server is silent for {TIMEOUT:g} s"
+    print(f"downloading MNIST (12 MB) into {raw}; {limit}", file=sys.stderr)
     timeout_before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(TIMEOUT)
     try:
+        raw.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=raw) as aside:
-            dataset(aside, download=True)
-            fetched = Path(aside) / "MNIST" / "raw"
-            problem = _first_problem(fetched)
-            if problem:
-                raise problem
+            MNIST(aside, download=True)
+            arrays = [_read(Path(aside), name) for name in MNIST_FILES]
             for name in MNIST_FILES:
-                os.replace(fetched / name, raw / name)
+                os.replace(Path(aside) / "MNIST" / "raw" / name, raw / name)
     except (OSError, RuntimeError) as error:
         raise RuntimeError(f"the download of MNIST into {raw} failed: {error}") from error
     finally:
         socket.setdefaulttimeout(timeout_before)
-
-
-def _read_cache(cache: Path) -> dict[str, np.ndarray]:
-    try:
-        arrays = {name: x.numpy() for name, x in serialization.load(cache).items()}
-    except RuntimeError as error:
-        raise RuntimeError(f"{error}; delete it and try again") from error
-    shapes = {name: array.shape for name, array in arrays.items()}
-    if shapes != CACHE_SHAPES:
-        raise RuntimeError(f"{cache} holds the wrong arrays ({shapes}); delete it and try again")
     return arrays
 
 

@@ -1,4 +1,4 @@
-"""Named arrays in a file: the parameters of a model, the cache of a data set."""
+"""Named arrays in a file, such as the parameters of a model."""
 
 from __future__ import annotations
 
