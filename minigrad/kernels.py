@@ -17,6 +17,7 @@ import numba
 import numpy as np
 from numpy import ndarray as Array
 
+from . import caching
 from .blas import product
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -29,10 +30,9 @@ def kernel(function: Function) -> Function:
     infinite, as in NumPy, rather than an exception, whose check in every turn of a loop would
     keep the processor from taking several turns at once.
     """
-    try:
-        return cast(Function, numba.njit(nogil=True, cache=True, error_model="numpy")(function))
-    except RuntimeError:  # nowhere to write a cache: a read-only install and no home
-        return cast(Function, numba.njit(nogil=True, error_model="numpy")(function))
+    compiled = numba.njit(nogil=True, error_model="numpy")(function)
+    caching.enable(compiled)
+    return cast(Function, compiled)
 
 
 # Linear layer: H weighted sums of D inputs, to each of which a number of its own, its bias, is

@@ -1,0 +1,105 @@
+"""The compiled kernels on disk: damage there costs time, but it neither stops a run nor changes it.
+
+Numba's own cache raises an error at a file that was cut short, a full disk, or a module that is
+no longer there. Here the kernel is compiled again and its files are written anew. One warning
+in each process says so.
+"""
+
+import contextlib
+import hashlib
+import inspect
+import pickle
+import warnings
+from typing import Any
+
+import numba
+
+from . import blas  # first: a kernel that is loaded before its symbols would end the process
+
+Cache: Any = object
+Files: Any = object
+try:
+    from numba.core import caching, serialize
+
+    Cache, Files = caching.FunctionCache, caching.IndexDataCacheFile
+    dumps: Any = serialize.dumps
+except (AttributeError, ImportError):
+    pass  # a Numba whose parts have other names: `enable` leaves the cache to it
+
+
+def enable(kernel: Any) -> None:
+    """Let a function compiled by Numba keep its machine code on disk, if there is a place."""
+    try:
+        cache = KernelCache(kernel.py_func)
+        kernel._cache  # where Numba keeps it: AttributeError if that has changed
+        kernel._cache = cache
+    except Exception:
+        with contextlib.suppress(Exception):  # a read-only install and no home; or plain Python
+            kernel.enable_caching()
+
+
+class KernelCache(Cache):  # type: ignore[misc]
+    """Numba's cache of one function, without its errors."""
+
+    warned = False  # in this process, about any function
+
+    def __init__(self, function: Any) -> None:
+        super().__init__(function)
+        # The content refers to the module by its name, and a link may give a package two names.
+        name = f"{self._impl.filename_base}.{function.__module__}"
+        product = inspect.getsource(blas).encode()  # is compiled into kernels
+        source = self._impl.locator.get_source_stamp(), hashlib.sha256(product).digest()
+        self._cache_file = CheckedFiles(self.cache_path, name, source)
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception as error:
+            with contextlib.suppress(Exception):
+                self.flush()  # saving reads the index again
+            self._warn("read", error)
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        try:
+            super().save_overload(sig, data)
+        except Exception as error:
+            self._warn("written", error)
+
+    def _warn(self, done: str, error: Exception) -> None:
+        if not KernelCache.warned:
+            KernelCache.warned = True
+            warnings.warn(
+                f"minigrad compiles its kernels again, as their cache in {self.cache_path} could "
+                f"not be {done} ({type(error).__name__}: {error}). If you see this again, delete "
+                "that folder, or set the environment variable NUMBA_CACHE_DIR (for a package in "
+                "a zip file, XDG_CACHE_HOME) to a folder that can be written.",
+                RuntimeWarning,
+            )
+
+
+class CheckedFiles(Files):  # type: ignore[misc]
+    """The files of one function. Each holds machine code, what it was made of, and a digest.
+
+    Numba would run changed machine code, and the numbers would be wrong. It also writes its
+    index before the machine code: if the disk is then full, or two processes write at once, the
+    index leads to code of older source or for other dtypes, which counts as missing here.
+    """
+
+    def __init__(self, folder: str, name: str, source: Any) -> None:
+        super().__init__(cache_path=folder, filename_base=name, source_stamp=source)
+        self.made_of = numba.__version__, source
+
+    def save(self, key: Any, data: Any) -> None:
+        content = dumps((self.made_of, key, data))
+        super().save(key, (hashlib.sha256(content).digest(), content))
+
+    def load(self, key: Any) -> Any:
+        found = super().load(key)
+        if found is None:
+            return None
+        digest, content = found
+        if hashlib.sha256(content).digest() != digest:
+            raise ValueError("a file was changed after it was written")
+        made_of, its_key, data = pickle.loads(content)
+        return data if (made_of, its_key) == (self.made_of, key) else None
