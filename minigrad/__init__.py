@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING
 
 from . import functional as functional, memory, more_ops, nn as nn, ops, optim as optim
 from .checking import GradcheckError as GradcheckError, gradcheck as gradcheck
-from .engine import is_grad_enabled as is_grad_enabled, no_grad as no_grad
 from .explaining import explain as explain
 from .ops import rule as rule
+from .recording import is_grad_enabled as is_grad_enabled, no_grad as no_grad
 from .serialization import load as load, save as save
 from .tensors import (
     Tensor as Tensor,

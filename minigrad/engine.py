@@ -25,9 +25,7 @@ This file imports neither operations nor Tensors, the arrays that a user handles
 creates the nodes.
 """
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
-from contextvars import ContextVar
+from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -36,28 +34,6 @@ import numpy as np
 from . import changes
 
 VJP = Callable[[Any], Any]  # from the gradient of a result to what it contributes to one input
-
-recording = ContextVar("recording", default=True)  # each thread and task has its own
-
-
-def is_grad_enabled() -> bool:
-    """Whether operations are being recorded in this thread (or asynchronous task)."""
-    return recording.get()
-
-
-@contextlib.contextmanager
-def no_grad() -> Iterator[None]:
-    """Record nothing in this thread (or task): ``with no_grad():`` or ``@no_grad()``.
-
-    Inside, results need no gradient, and parameters may be changed in place. Beware: a VJP
-    keeps the arrays it needs, not copies. Changing such an array before `backward` makes the
-    gradient wrong, without an error.
-    """
-    token = recording.set(False)
-    try:
-        yield
-    finally:
-        recording.reset(token)
 
 
 def name_of(op: Callable[..., Any]) -> str:

@@ -14,7 +14,8 @@ from weakref import ref
 import numpy as np
 
 from . import changes, engine, more_ops, ops
-from .engine import Node, is_grad_enabled, name_of, recording
+from .engine import Node, name_of
+from .recording import blocks_here, is_grad_enabled
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike
@@ -179,7 +180,8 @@ def apply(op: Operation, *inputs: Any, **settings: Any) -> Tensor:
         _note_views(out, inputs)
     elif not result.flags.c_contiguous:  # NumPy may order its dimensions by those of the inputs
         out.array = result.copy()
-    if requires_grad and recording.get():
+    # Outside of all blocks, which is the usual case, the call is saved.
+    if requires_grad and (not blocks_here() or is_grad_enabled()):
         parents: list[Node] = []
         vjps: list[engine.VJP | None] = []
         for x, vjp in zip(inputs, made[1:]):

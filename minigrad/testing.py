@@ -17,7 +17,8 @@ from hypothesis import Phase, given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
 
 from .checking import GradcheckError, gradcheck
-from .engine import ancestors, no_grad
+from .engine import ancestors
+from .recording import no_grad
 from .tensors import Tensor, float64
 
 Shapes = st.SearchStrategy[tuple[int, ...]]

@@ -5,7 +5,6 @@ import gc
 import io
 import itertools
 import pickle
-import threading
 import weakref
 
 import numpy as np
@@ -239,37 +238,6 @@ def test_graph_is_freed_by_reference_counting():
         assert gc.collect() == 0
     finally:
         gc.enable()
-
-
-# no_grad
-
-
-def test_no_grad_as_context_and_decorator():
-    x = leaf(1.0)
-    with mg.no_grad():
-        assert not (x * 2).requires_grad
-        with mg.no_grad():
-            pass
-        assert not mg.is_grad_enabled()
-    assert (x * 2).requires_grad
-
-    @mg.no_grad()
-    def double(x, again):
-        return double(x, False) if again else x * 2
-
-    assert not double(x, True).requires_grad
-    with pytest.raises(ZeroDivisionError), mg.no_grad():
-        1 / 0
-    assert mg.is_grad_enabled()
-
-
-def test_no_grad_is_per_thread():
-    seen = []
-    with mg.no_grad():
-        thread = threading.Thread(target=lambda: seen.append(mg.is_grad_enabled()))
-        thread.start()
-        thread.join()
-    assert seen == [True]
 
 
 # Changes in place
