@@ -10,6 +10,7 @@ from .recording import is_grad_enabled as is_grad_enabled, no_grad as no_grad
 from .serialization import load as load, save as save
 from .tensors import (
     Tensor as Tensor,
+    cat as cat,
     float32 as float32,
     float64 as float64,
     from_numpy as from_numpy,
@@ -20,7 +21,9 @@ from .tensors import (
     operation as operation,
     randn as randn,
     randn_like as randn_like,
+    stack as stack,
     tensor as tensor,
+    where as where,
     zeros as zeros,
     zeros_like as zeros_like,
 )
@@ -33,8 +36,22 @@ exp = operation(ops.exp)
 log = operation(ops.log)
 matmul = operation(ops.matmul)
 relu = operation(ops.relu)
+abs = operation(more_ops.abs)
+cos = operation(more_ops.cos)
+maximum = operation(more_ops.maximum)
+minimum = operation(more_ops.minimum)
+remainder = operation(more_ops.remainder)
+sigmoid = operation(more_ops.sigmoid)
+sin = operation(more_ops.sin)
+sqrt = operation(more_ops.sqrt)
 tanh = operation(more_ops.tanh)
-argmax, max, mean, sum = Tensor.argmax, Tensor.max, Tensor.mean, Tensor.sum
+argmax, argmin, max, min = Tensor.argmax, Tensor.argmin, Tensor.max, Tensor.min
+mean, std, sum, var = Tensor.mean, Tensor.std, Tensor.sum, Tensor.var
+cumsum, prod, softmax = Tensor.cumsum, Tensor.prod, Tensor.softmax
+flatten, permute, squeeze, unsqueeze = (
+    Tensor.flatten, Tensor.permute, Tensor.squeeze, Tensor.unsqueeze,
+)  # fmt: skip
+clamp = clip = Tensor.clamp
 
 memory.keep_freed_memory()
 

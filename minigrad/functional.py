@@ -6,11 +6,11 @@ The mathematics is in `kernels`, above each pair of kernels.
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import ops
+from . import more_ops, ops
 from .tensors import Tensor, apply, as_array
 
 if TYPE_CHECKING:
@@ -44,6 +44,31 @@ def relu(input: ArrayLike) -> Tensor:
     return apply(ops.relu, input)
 
 
+def softmax(input: ArrayLike, dim: int) -> Tensor:
+    """Probabilities of numbers, along `dim`: exp(x[c]) / Σ_j exp(x[j]).
+
+    If their logarithm is wanted, use `log_softmax`, which loses no digits.
+
+    Parameters
+    ----------
+    input : Tensor, any shape
+    dim : int
+        The dimension along which the probabilities sum to 1.
+
+    Returns
+    -------
+    Tensor of the same shape
+
+    Raises
+    ------
+    IndexError
+        If `dim` does not exist.
+    RuntimeError
+        If `input` is neither float32 nor float64.
+    """
+    return apply(more_ops.softmax, input, dim=dim)
+
+
 def log_softmax(input: ArrayLike, dim: int = -1) -> Tensor:
     """The logarithm of the softmax along `dim`: log(exp(x[c]) / Σ_j exp(x[j])).
 
@@ -67,7 +92,10 @@ def log_softmax(input: ArrayLike, dim: int = -1) -> Tensor:
     return apply(ops.log_softmax, input, dim=dim)
 
 
-def nll_loss(log_probs: ArrayLike, targets: ArrayLike, reduction: str = "mean") -> Tensor:
+def nll_loss(
+    log_probs: ArrayLike, targets: ArrayLike, reduction: str = "mean", *,
+    weight: ArrayLike | None = None, ignore_index: int = -100,
+) -> Tensor:  # fmt: skip
     """The negative log-likelihood of the right classes: -log_probs[n, targets[n]].
 
     Parameters
@@ -75,9 +103,16 @@ def nll_loss(log_probs: ArrayLike, targets: ArrayLike, reduction: str = "mean") 
     log_probs : Tensor, shape (N, C)
         Log-probabilities, one row for each example, say from `log_softmax`.
     targets : Tensor or array of integers, shape (N,)
-        The index of the right class of each example, 0 to C-1.
+        The index of the right class of each example, 0 to C-1, or `ignore_index`. As in
+        PyTorch, a single example may come as shapes (C,) and ().
     reduction : {"mean", "sum", "none"}
         What becomes of the N losses.
+    weight : Tensor or array, shape (C,), optional
+        The loss of an example is multiplied by the weight of its class, and a mean is divided
+        by the sum of these weights.
+    ignore_index : int
+        An example with this target has loss 0 and does not count in a mean. (If none counts,
+        the mean is NaN, as in PyTorch.)
 
     Returns
     -------
@@ -86,9 +121,10 @@ def nll_loss(log_probs: ArrayLike, targets: ArrayLike, reduction: str = "mean") 
     Raises
     ------
     IndexError
-        If a target is not in 0 to C-1.
+        If a target is neither in 0 to C-1 nor `ignore_index`.
     RuntimeError, ValueError
-        If dtypes, shapes or the reduction are wrong, or if a mean over no examples is asked.
+        If dtypes, shapes or the reduction are wrong, if a mean over no examples is asked, or if
+        `weight` requires grad: no gradient flows to it.
     """
     scores, classes = as_array(log_probs), as_array(targets)
     shape = scores.shape
@@ -97,6 +133,9 @@ def nll_loss(log_probs: ArrayLike, targets: ArrayLike, reduction: str = "mean") 
             "nll_loss: log_probs must be floating-point log-probabilities (N, C), got "
             f"{scores.dtype} {shape}; are log_probs and targets exchanged, or is it an argmax?"
         )
+    if len(shape) == 1 and classes.shape == ():
+        one = apply(more_ops.unsqueeze, log_probs, dim=0), classes.reshape(1)
+        return nll_loss(*one, reduction, weight=weight, ignore_index=ignore_index).reshape(())
     if len(shape) == 2 and classes.shape == shape and shape[1] > 1:
         raise ValueError(
             f"nll_loss: targets must be the numbers of the classes, of shape {shape[:1]}, got "
@@ -107,18 +146,97 @@ def nll_loss(log_probs: ArrayLike, targets: ArrayLike, reduction: str = "mean") 
     if len(shape) != 2 or classes.shape != shape[:1]:
         got = f"log_probs {shape} and targets {classes.shape}"
         raise ValueError(f"nll_loss: wanted shapes (N, C) and (N,), got {got}")
-    if reduction not in ("mean", "sum", "none"):
-        raise ValueError(f"nll_loss: reduction must be mean, sum or none, got {reduction!r}")
+    _check_reduction("nll_loss", reduction)
     if reduction == "mean" and len(classes) == 0:
         raise ValueError("nll_loss: the mean over an empty batch does not exist")
     classes = classes.astype(np.int64, order="C")  # a copy: the VJP must not meet other targets
-    loss = apply(ops.nll_loss, log_probs, targets=classes, reduction=reduction)
-    if (
-        reduction == "mean" and loss.array < 0
-    ):  # a probability is at most 1, its logarithm at most 0
+    loss = _nll_loss(log_probs, classes, reduction, weight, ignore_index)
+    if reduction == "mean" and loss.array < 0:  # probabilities are at most 1, their logarithms 0
         warnings.warn(
-            "nll_loss: a loss below 0 means that log_probs are no logarithms of probabilities; is "
+            "nll_loss: a loss below 0 means that log_probs are not logarithms of probabilities; is "
             "log_softmax missing before nll_loss?",
             stacklevel=2,
         )
     return loss
+
+
+def _nll_loss(
+    log_probs: ArrayLike, classes: np.ndarray, reduction: str, weight: ArrayLike | None,
+    ignore_index: int,
+) -> Tensor:  # fmt: skip
+    """The fast operation where nothing is weighted or ignored, else the other one."""
+    shape = as_array(log_probs).shape
+    settings: dict[str, Any] = {"targets": classes, "reduction": reduction}
+    if weight is None and not 0 <= ignore_index < shape[1]:
+        try:
+            return apply(ops.nll_loss, log_probs, **settings)
+        except IndexError:  # PyTorch's mark of targets to ignore is looked for only now
+            if ignore_index not in classes:
+                raise
+    weights = np.ones(shape[1]) if weight is None else as_array(weight)
+    if weights.shape != shape[1:]:
+        raise ValueError(f"nll_loss: wanted weight of shape {shape[1:]}, got {weights.shape}")
+    if isinstance(weight, Tensor) and weight.requires_grad:
+        raise RuntimeError("nll_loss: no gradient flows to weight; use weight.detach()")
+    settings |= {"weight": weights.astype(as_array(log_probs).dtype), "ignore_index": ignore_index}
+    return apply(more_ops.weighted_nll_loss, log_probs, **settings)
+
+
+def cross_entropy(
+    input: ArrayLike, target: ArrayLike, weight: ArrayLike | None = None, *,
+    ignore_index: int = -100, reduction: str = "mean",
+) -> Tensor:  # fmt: skip
+    """`log_softmax`, then `nll_loss`: the loss of a network without a log-softmax of its own.
+
+    Parameters
+    ----------
+    input : Tensor, shape (N, C)
+        Any numbers, one row for each example; the largest is for the likeliest class.
+    target, weight, ignore_index, reduction
+        As in `nll_loss`, where `target` is called `targets`. (Probabilities of classes, which
+        PyTorch takes too, are refused.)
+
+    Returns
+    -------
+    Tensor, a scalar, or of shape (N,) with ``reduction="none"``
+
+    Raises
+    ------
+    IndexError, RuntimeError, ValueError
+        As in `nll_loss`.
+    """
+    settings: dict[str, Any] = {"weight": weight, "ignore_index": ignore_index}
+    return nll_loss(log_softmax(input), target, reduction, **settings)
+
+
+def mse_loss(input: ArrayLike, target: ArrayLike, reduction: str = "mean") -> Tensor:
+    """The squared differences, elementwise, and their sum or mean.
+
+    Parameters
+    ----------
+    input, target : Tensors of one shape
+    reduction : {"mean", "sum", "none"}
+        What becomes of the squares.
+
+    Returns
+    -------
+    Tensor, a scalar, or of the shape of the inputs with ``reduction="none"``
+
+    Raises
+    ------
+    RuntimeError, ValueError
+        If the shapes differ (PyTorch warns, and broadcasts), if the reduction is wrong, or if
+        a mean of integers is asked.
+    """
+    shapes = as_array(input).shape, as_array(target).shape
+    if shapes[0] != shapes[1]:
+        raise ValueError(f"mse_loss: wanted one shape, got input {shapes[0]}, target {shapes[1]}")
+    _check_reduction("mse_loss", reduction)
+    difference = apply(ops.sub, input, target)
+    squares = difference * difference
+    return squares if reduction == "none" else getattr(squares, reduction)()
+
+
+def _check_reduction(name: str, reduction: str) -> None:
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(f"{name}: reduction must be mean, sum or none, got {reduction!r}")

@@ -16,6 +16,7 @@ NumPy calls axis.
 from __future__ import annotations
 
 import inspect
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -38,6 +39,7 @@ def rule(*texts: str, dtypes: str = "common") -> Callable[[Operation], Operation
     ----------
     *texts : str
         One for each input. {0}, {1}, ... are the names of the inputs, {out} that of the result.
+        For any number of inputs (``*arrays``), one serves them all.
     dtypes : {"common", "float", "same", "kernel"}
         How the inputs are brought to one dtype: as PyTorch promotes them; so, and integers to
         float32; not at all, for different dtypes are refused; likewise, and float32 and
@@ -52,10 +54,12 @@ def rule(*texts: str, dtypes: str = "common") -> Callable[[Operation], Operation
     def declare(operation: Operation) -> Operation:
         parameters = inspect.signature(operation).parameters.values()
         names = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
+        any_number = any(p.kind is p.VAR_POSITIONAL for p in parameters)
         if len(names) != len(texts):
             inputs = f"{len(names)} inputs ({', '.join(names)})"
             raise TypeError(f"{operation.__name__} has {inputs}, but its rule {len(texts)} texts")
-        vars(operation).update(rule=texts, dtypes=dtypes)
+        every = itertools.repeat(*texts) if any_number else texts
+        vars(operation).update(rule=every, dtypes=dtypes)
         return operation
 
     return declare

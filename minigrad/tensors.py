@@ -24,6 +24,7 @@ float32, float64, int64 = np.dtype("float32"), np.dtype("float64"), np.dtype("in
 KERNEL_DTYPES = (float32, float64)
 Operation = Callable[..., Any]  # on arrays; see `ops`
 Max = namedtuple("Max", ["values", "indices"])
+Min = namedtuple("Min", ["values", "indices"])
 
 
 def as_array(data: ArrayLike, dtype: DTypeLike | None = None) -> np.ndarray:
@@ -117,7 +118,7 @@ def _in_one_dtype(
 
 def _misfit(op: Operation, arrays: Sequence[np.ndarray], error: ValueError) -> Exception:
     """An error that names the operation and the shapes that it could not combine."""
-    if len(arrays) == 1:
+    if len(arrays) == 1 or isinstance(error, IndexError):  # of a dim that does not exist
         return error
     if op in (ops.matmul, np.matmul) and min(x.ndim for x in arrays) > 0:
         x, y = (array.shape for array in arrays)
@@ -295,6 +296,16 @@ def _in_place(op: Operation, a: Tensor, b: Any) -> Tensor:
     if records:
         a._node, a._requires_grad = out._node, True
     return a
+
+
+def _spread(
+    op: Operation, x: Tensor, dim: Any, unbiased: bool | None, keepdim: Any, correction: float
+) -> Tensor:
+    """Tensor.var or Tensor.std, with the two ways in which PyTorch lets one ask for the divisor."""
+    if isinstance(dim, bool):  # var(False) is var(unbiased=False)
+        dim, unbiased = None, dim
+    correction = correction if unbiased is None else int(unbiased)
+    return apply(op, x, dim=dim, correction=correction, keepdim=keepdim)
 
 
 class Tensor:
@@ -500,6 +511,8 @@ class Tensor:
     def __int__(self) -> int: return int(self.item())
     def __index__(self) -> int: return operator.index(self.item())
     def __float__(self) -> builtins.float: return float(self.item())
+    def __mod__(self, other: ArrayLike) -> Tensor: return apply(more_ops.remainder, self, other)
+    def __rmod__(self, other: ArrayLike) -> Tensor: return apply(more_ops.remainder, other, self)
     # fmt: on
 
     def __getitem__(self, index: Any) -> Tensor:
@@ -541,6 +554,48 @@ class Tensor:
         """max(x, 0), elementwise."""
         return apply(ops.relu, self)
 
+    def abs(self) -> Tensor:
+        """|x|, elementwise."""
+        return apply(more_ops.abs, self)
+
+    def sqrt(self) -> Tensor:
+        """The square root, elementwise."""
+        return apply(more_ops.sqrt, self)
+
+    def sin(self) -> Tensor:
+        """The sine, elementwise."""
+        return apply(more_ops.sin, self)
+
+    def cos(self) -> Tensor:
+        """The cosine, elementwise."""
+        return apply(more_ops.cos, self)
+
+    def sigmoid(self) -> Tensor:
+        """1 / (1 + e⁻ˣ), elementwise."""
+        return apply(more_ops.sigmoid, self)
+
+    def clamp(self, min: Any = None, max: Any = None) -> Tensor:
+        """`min` where x is smaller, `max` where x is larger, each a number or None."""
+        return apply(more_ops.clamp, self, min=min, max=max)
+
+    clip = clamp
+
+    def maximum(self, other: ArrayLike) -> Tensor:
+        """The larger of x and `other`, elementwise."""
+        return apply(more_ops.maximum, self, other)
+
+    def minimum(self, other: ArrayLike) -> Tensor:
+        """The smaller of x and `other`, elementwise."""
+        return apply(more_ops.minimum, self, other)
+
+    def where(self, condition: ArrayLike, other: ArrayLike) -> Tensor:
+        """x where `condition` holds, else `other`; see `minigrad.where`."""
+        return where(condition, self, other)
+
+    def softmax(self, dim: int) -> Tensor:
+        """Probabilities of numbers, along `dim`; see `minigrad.functional`."""
+        return apply(more_ops.softmax, self, dim=dim)
+
     def log_softmax(self, dim: int = -1) -> Tensor:
         """The logarithm of the softmax along `dim`; see `minigrad.functional`."""
         return apply(ops.log_softmax, self, dim=dim)
@@ -569,6 +624,38 @@ class Tensor:
         """The index (int64) of the largest element, or of each along `dim`; no gradient."""
         return Tensor(np.argmax(self.array, dim, keepdims=keepdim))
 
+    def min(self, dim: int | None = None, keepdim: bool = False) -> Any:
+        """The smallest element; with `dim`, the pair ``(values, indices)``, as `max` has it."""
+        values = apply(more_ops.min, self, dim=dim, keepdim=keepdim)
+        return values if dim is None else Min(values, self.argmin(dim, keepdim))
+
+    def argmin(self, dim: int | None = None, keepdim: Any = False) -> Tensor:
+        """The index (int64) of the smallest element, or of each along `dim`; no gradient."""
+        return Tensor(np.argmin(self.array, dim, keepdims=keepdim))
+
+    def var(
+        self, dim: Any = None, unbiased: bool | None = None, keepdim: Any = False,
+        *, correction: builtins.float = 1,
+    ) -> Tensor:  # fmt: skip
+        """The variance of all elements or over `dim`: the sum of squares, from the mean, divided
+        by n - `correction`. ``unbiased=False`` is a correction of 0."""
+        return _spread(more_ops.var, self, dim, unbiased, keepdim, correction)
+
+    def std(
+        self, dim: Any = None, unbiased: bool | None = None, keepdim: Any = False,
+        *, correction: builtins.float = 1,
+    ) -> Tensor:  # fmt: skip
+        """The standard deviation, which is the square root of the variance; see `var`."""
+        return _spread(more_ops.std, self, dim, unbiased, keepdim, correction)
+
+    def prod(self, dim: int | None = None, keepdim: bool = False) -> Tensor:
+        """The product of all elements or along `dim`; integers multiply to int64."""
+        return apply(more_ops.prod, self, dim=dim, keepdim=keepdim)
+
+    def cumsum(self, dim: int) -> Tensor:
+        """The running sum along `dim`; integers sum to int64."""
+        return apply(more_ops.cumsum, self, dim=dim)
+
     def reshape(self, *shape: Any) -> Tensor:
         """The same elements in another shape, shared where NumPy can; one length may be -1."""
         return apply(ops.reshape, self, shape=as_shape(shape))
@@ -586,6 +673,22 @@ class Tensor:
     def transpose(self, dim0: int, dim1: int) -> Tensor:
         """Two dimensions swapped; shares memory."""
         return apply(ops.transpose, self, dim0=dim0, dim1=dim1)
+
+    def permute(self, *dims: Any) -> Tensor:
+        """The dimensions in another order, ``permute(2, 0, 1)``; shares memory."""
+        return apply(more_ops.permute, self, dims=as_shape(dims))
+
+    def squeeze(self, dim: ops.Dims = None) -> Tensor:
+        """Without the dimensions of length 1, or those of them that are in `dim`; shares memory."""
+        return apply(more_ops.squeeze, self, dim=dim)
+
+    def unsqueeze(self, dim: int) -> Tensor:
+        """With a new dimension of length 1, which will be number `dim`; shares memory."""
+        return apply(more_ops.unsqueeze, self, dim=dim)
+
+    def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Tensor:
+        """The dimensions from `start_dim` to `end_dim` made into one."""
+        return apply(more_ops.flatten, self, start_dim=start_dim, end_dim=end_dim)
 
     @property
     def T(self) -> Tensor:
@@ -706,6 +809,36 @@ class Tensor:
 
     def __format__(self, spec: str) -> str:
         return format(self.item(), spec) if spec or self.ndim == 0 else str(self)
+
+
+# One Tensor of several
+
+
+def where(condition: ArrayLike, x: ArrayLike, y: ArrayLike) -> Tensor:
+    """`x` where `condition`, a Tensor or array of bools, holds, else `y`; all three broadcast."""
+    mask = as_array(condition)
+    if mask.dtype != np.bool_:
+        raise RuntimeError(f"where: condition must be bool, as x > 0 is, got {mask.dtype}")
+    return apply(more_ops.where, x, y, condition=mask.copy())  # the VJPs must not meet another
+
+
+def _join(op: Operation, tensors: Sequence[ArrayLike], dim: int) -> Tensor:
+    if not isinstance(tensors, (list, tuple)):
+        got = f"as in {op.__name__}([a, b]), got {type(tensors).__name__}"
+        raise TypeError(f"{op.__name__}: wanted a list or tuple of Tensors, {got}")
+    if not tensors:
+        raise ValueError(f"{op.__name__}: the list of Tensors is empty")
+    return apply(op, *tensors, dim=dim)
+
+
+def cat(tensors: Sequence[ArrayLike], dim: int = 0) -> Tensor:
+    """The Tensors one after the other along `dim`; all other lengths must be equal."""
+    return _join(more_ops.cat, tensors, dim)
+
+
+def stack(tensors: Sequence[ArrayLike], dim: int = 0) -> Tensor:
+    """The Tensors, of one shape, side by side along a new dimension, which will be `dim`."""
+    return _join(more_ops.stack, tensors, dim)
 
 
 # New Tensors: from data, filled with one number, or drawn at random

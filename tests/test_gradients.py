@@ -44,6 +44,8 @@ DISTINCT = st.integers(-100, 100).map(float)  # with unique=True: no ties
 WILD = ANY | st.sampled_from(
     [0.0, -0.0, 1.0, -1.0, 1e4, -1e4, float(np.float32(1e-40)), np.inf, -np.inf, np.nan]
 )
+BETWEEN = st.integers(-12, 12).map(lambda i: i / 4 + 0.125)  # not at a bound
+WITH_ZEROS = ANY | st.just(0.0)
 
 
 @dataclass
@@ -63,12 +65,13 @@ def one(**limits):
 
 
 def dim(shape):
-    return st.integers(-len(shape), len(shape) - 1)
+    length = max(len(shape), 1)  # PyTorch lets an array of no dimension have dim 0
+    return st.integers(-length, length - 1)
 
 
 def dims(shape):
     if not shape:
-        return st.none()
+        return st.none() | dim(shape)
     several = st.sets(st.integers(0, len(shape) - 1), min_size=1).map(tuple)
     return st.none() | dim(shape) | several
 
@@ -114,6 +117,69 @@ def targets(shape):
     }
 
 
+def reduced():
+    return {"reduction": st.sampled_from(["mean", "sum", "none"])}
+
+
+def marked_targets(shape, weight):
+    rows, classes = shape  # -1 stands for the index to ignore, whatever that is
+    right = hnp.arrays(np.int64, rows, elements=st.integers(-1, classes - 1))
+    settings = {
+        "targets": right.filter(lambda targets: (targets > 0).any()),  # a mean exists
+        "weight": hnp.arrays(np.float64, classes, elements=between(0.125, 3)),
+        "ignore_index": st.sampled_from([-100, 0, 7]),
+    }
+    settings["weight"] |= st.nothing() if weight else st.none()
+    return settings | reduced()
+
+
+def loss_of_classes(F, loss, a, targets, weight, ignore_index, reduction):
+    targets = array(F, np.where(targets == -1, ignore_index, targets))
+    weight = None if weight is None else array(F, weight).to(a.dtype)
+    return loss(a, targets, weight=weight, ignore_index=ignore_index, reduction=reduction)
+
+
+def bounds(shape):
+    low, high = st.sampled_from([-1, 0.0, 1, None]), st.sampled_from([0, 1.0, 2])
+    return {
+        "limits": st.tuples(low, high) | st.tuples(low.filter(lambda x: x is not None), st.none())
+    }
+
+
+def conditions(x, y):
+    chosen = st.sampled_from([x, y, np.broadcast_shapes(x, y)])
+    return {"condition": chosen.flatmap(lambda shape: hnp.arrays(bool, shape))}
+
+
+def spread(shape):
+    return {"dim": dims(shape), "keepdim": KEEPDIM, "correction": st.sampled_from([0, 1, 0.5])}
+
+
+def orders(shape):
+    order = st.permutations(range(len(shape)))
+    return order.map(tuple) | order.map(lambda order: tuple(d - len(shape) for d in order))
+
+
+def ends(shape):
+    pairs = st.tuples(dim(shape), dim(shape))
+    return pairs.filter(lambda pair: pair[0] % max(len(shape), 1) <= pair[1] % max(len(shape), 1))
+
+
+@st.composite
+def joinable_shapes(draw):
+    """Shapes that differ in one dimension only, or are (0,), which PyTorch's cat leaves out."""
+    before, after = draw(shapes(max_dims=1)), draw(shapes(max_dims=1))
+    lengths = draw(st.lists(st.none() | st.integers(0, 3), min_size=3, max_size=3))
+    return tuple((0,) if n is None else (*before, n, *after) for n in lengths)
+
+
+def joints(*shapes):
+    joined = [shape for shape in shapes if shape != (0,)] or [(0,)]
+    ndim = len(joined[0])
+    possible = [d for d in range(ndim) if len({s[:d] + s[d + 1 :] for s in joined}) == 1]
+    return {"dim": st.sampled_from(possible + [d - ndim for d in possible])}
+
+
 TWO, KEEPDIM = broadcasting_shapes(2), st.booleans()
 
 OPERATIONS = {
@@ -139,6 +205,23 @@ OPERATIONS = {
     "exp": Operation(lambda F, a: a.exp(), one()),
     "log": Operation(lambda F, a: a.log(), one(), smooth=(POSITIVE,)),
     "tanh": Operation(lambda F, a: a.tanh(), one()),
+    "remainder": Operation(
+        lambda F, a, b: a % b, TWO, smooth=(BETWEEN, st.sampled_from([1.0, 2.0, -2.0]))
+    ),
+    "abs": Operation(lambda F, a: a.abs(), one(), smooth=(NOT_ZERO,)),
+    "sqrt": Operation(lambda F, a: a.sqrt(), one(), smooth=(POSITIVE,)),
+    "sin": Operation(lambda F, a: a.sin(), one()),
+    "cos": Operation(lambda F, a: a.cos(), one()),
+    "sigmoid": Operation(lambda F, a: a.sigmoid(), one()),
+    "clamp": Operation(lambda F, a, limits: a.clamp(*limits), one(), bounds, smooth=(BETWEEN,)),
+    "maximum": Operation(lambda F, a, b: a.maximum(b), TWO, smooth=(DISTINCT, DISTINCT)),
+    "minimum": Operation(lambda F, a, b: a.minimum(b), TWO, smooth=(DISTINCT, DISTINCT)),
+    "where": Operation(
+        lambda F, a, b, condition: library(F).where(array(F, condition), a, b), TWO, conditions
+    ),
+    "where, number": Operation(
+        lambda F, a: library(F).where(a > 0, a, 2.5), one(), smooth=(NOT_ZERO,)
+    ),
     "double": Operation(lambda F, a: a.double() * 2, one()),
     "clone": Operation(lambda F, a: a.clone(), one()),
     "view": Operation(lambda F, a, shape: a.view(shape), one(), lambda a: {"shape": views(a)}),
@@ -148,6 +231,26 @@ OPERATIONS = {
         lambda a: {"dim0": dim(a), "dim1": dim(a)},
     ),
     "T": Operation(lambda F, a: a.T, one(min_dims=2, max_dims=2)),
+    "squeeze": Operation(
+        lambda F, a, dim: a.squeeze() if dim is None else a.squeeze(dim),
+        one(),
+        lambda a: {"dim": dims(a)},
+    ),
+    "unsqueeze": Operation(
+        lambda F, a, dim: a.unsqueeze(dim), one(), lambda a: {"dim": dim((1, *a))}
+    ),
+    "flatten": Operation(lambda F, a, ends: a.flatten(*ends), one(), lambda a: {"ends": ends(a)}),
+    "permute": Operation(
+        lambda F, a, order: a.permute(*order), one(min_dims=1), lambda a: {"order": orders(a)}
+    ),
+    "cat": Operation(
+        lambda F, a, b, c, dim: library(F).cat([a, b, c], dim), joinable_shapes(), joints
+    ),
+    "stack": Operation(
+        lambda F, a, b, c, dim: library(F).stack((a, b, c), dim=dim),
+        shapes(max_dims=2).map(lambda shape: (shape,) * 3),
+        lambda a, b, c: {"dim": dim((1, *a))},
+    ),
     "getitem": Operation(lambda F, a, index: a[index], one(), lambda a: {"index": indices(a)}),
     "sum": Operation(
         lambda F, a, dim, keepdim: a.sum(dim, keepdim=keepdim),
@@ -167,9 +270,39 @@ OPERATIONS = {
         smooth=(DISTINCT,),
         unique=True,
     ),
+    "min": Operation(lambda F, a: a.min(), one(min_side=1), smooth=(DISTINCT,), unique=True),
+    "min, dim": Operation(
+        lambda F, a, dim, keepdim: a.min(dim, keepdim=keepdim).values,
+        one(min_side=1),
+        lambda a: {"dim": dim(a), "keepdim": KEEPDIM},
+        smooth=(DISTINCT,),
+        unique=True,
+    ),
+    "var": Operation(
+        lambda F, a, dim, keepdim, correction: a.var(dim, keepdim=keepdim, correction=correction),
+        one(min_dims=1, min_side=2),
+        spread,
+    ),
+    "std": Operation(
+        lambda F, a, dim, keepdim, correction: a.std(dim, keepdim=keepdim, correction=correction),
+        one(min_dims=1, min_side=2),
+        spread,
+        smooth=(DISTINCT,),
+        unique=True,
+    ),
+    "prod": Operation(lambda F, a: a.prod(), one(), smooth=(WITH_ZEROS,), wild=WITH_ZEROS),
+    "prod, dim": Operation(
+        lambda F, a, dim, keepdim: a.prod(dim, keepdim=keepdim),
+        one(),
+        lambda a: {"dim": dim(a), "keepdim": KEEPDIM},
+        smooth=(WITH_ZEROS,),
+        wild=WITH_ZEROS,
+    ),
+    "cumsum": Operation(lambda F, a, dim: a.cumsum(dim), one(), lambda a: {"dim": dim(a)}),
     "linear": Operation(lambda F, x, w, b: F.linear(x, w, b), linear_shapes(bias=True)),
     "linear, no bias": Operation(lambda F, x, w: F.linear(x, w), linear_shapes(bias=False)),
     "relu": Operation(lambda F, a: F.relu(a), one(), smooth=(NOT_ZERO,)),
+    "softmax": Operation(lambda F, a, dim: F.softmax(a, dim=dim), one(), lambda a: {"dim": dim(a)}),
     "log_softmax": Operation(
         lambda F, a, dim: F.log_softmax(a, dim=dim), one(min_dims=1), lambda a: {"dim": dim(a)}
     ),
@@ -178,7 +311,26 @@ OPERATIONS = {
         one(min_dims=2, max_dims=2, min_side=1),
         targets,
     ),
+    "nll_loss, weight": Operation(
+        lambda F, a, **settings: loss_of_classes(F, F.nll_loss, a, **settings),
+        one(min_dims=2, max_dims=2, min_side=2),
+        lambda a: marked_targets(a, weight=True),
+    ),
+    "cross_entropy": Operation(
+        lambda F, a, **settings: loss_of_classes(F, F.cross_entropy, a, **settings),
+        one(min_dims=2, max_dims=2, min_side=2),
+        lambda a: marked_targets(a, weight=False),
+    ),
+    "mse_loss": Operation(
+        lambda F, a, b, reduction: F.mse_loss(a, b, reduction=reduction),
+        shapes().map(lambda shape: (shape, shape)),
+        lambda a, b: reduced(),
+    ),
 }
+
+
+def library(F):
+    return mg if F is functional else torch
 
 
 def array(F, numbers):
@@ -251,7 +403,11 @@ def test_gradient_is_that_of_finite_differences_and_a_wrong_one_is_noticed(opera
     check_operation(lambda f, *inputs: f(functional, *inputs), smooth_calls(operation))
 
 
-METHODS = {"div": "__truediv__", "reverse_dims": "T"}  # those that go by another name
+METHODS = {
+    "div": "__truediv__",
+    "remainder": "__mod__",
+    "reverse_dims": "T",
+}  # those that go by another name
 
 
 def test_no_place_of_an_operation_is_forgotten():
@@ -270,8 +426,10 @@ def test_no_place_of_an_operation_is_forgotten():
             assert op in tried, f"{name} is not in the table of tests/test_gradients.py"
             method = METHODS.get(name, f"__{name}__" if hasattr(mg.Tensor, f"__{name}__") else name)
             has_a_function = hasattr(functional, name)
-            assert hasattr(mg.Tensor, method) or has_a_function, f"Tensor has no method {name}"
-            assert room is ops or hasattr(mg, name), f"minigrad/__init__.py does not export {name}"
+            has_one = hasattr(mg.Tensor, method) or has_a_function
+            assert has_one or not hasattr(torch.Tensor, name), f"Tensor has no method {name}"
+            exported = hasattr(mg, name) or not hasattr(torch, name)
+            assert room is ops or exported, f"minigrad/__init__.py does not export {name}"
 
 
 # The same properties must fail for a wrong VJP
