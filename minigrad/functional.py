@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import more_ops, ops
-from .tensors import Tensor, apply, as_array
+from .tensors import Tensor, apply, as_array, numpy_names
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -44,6 +44,7 @@ def relu(input: ArrayLike) -> Tensor:
     return apply(ops.relu, input)
 
 
+@numpy_names
 def softmax(input: ArrayLike, dim: int) -> Tensor:
     """Probabilities of numbers, along `dim`: exp(x[c]) / Σ_j exp(x[j]).
 
@@ -69,6 +70,7 @@ def softmax(input: ArrayLike, dim: int) -> Tensor:
     return apply(more_ops.softmax, input, dim=dim)
 
 
+@numpy_names
 def log_softmax(input: ArrayLike, dim: int = -1) -> Tensor:
     """The logarithm of the softmax along `dim`: log(exp(x[c]) / Σ_j exp(x[j])).
 

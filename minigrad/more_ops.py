@@ -194,7 +194,14 @@ def remainder(x: Array, y: Array) -> Made:
     >>> out, to_y(np.array([1.0, 10.0]))
     (array([1., 2.]), array([-2., 30.]))
     """
+    refuse_zeros(y)
     return np.remainder(x, y), lambda G: G, lambda G: -G * np.floor_divide(x, y)
+
+
+def refuse_zeros(y: Any) -> None:
+    """NumPy would call an integer divided by 0 equal to 0."""
+    if y.dtype.kind != "f" and not np.all(y):
+        raise ZeroDivisionError("integer division by 0")
 
 
 # Shapes
@@ -340,7 +347,9 @@ def min(x: Array, *, dim: int | None = None, keepdim: bool = False) -> Made:
     return extreme("min", x, dim, keepdim)
 
 
-def extreme(name: str, x: Array, dim: int | None, keepdim: bool) -> Made:
+def extreme(
+    name: str, x: Array, dim: int | None, keepdim: bool
+) -> tuple[Any, Callable[[Array], Any]]:
     """What `max` and `min` share."""
     shape, dim = x.shape, dim if dim is None else as_dim(dim, x.ndim)
     if builtins.min(shape if dim is None else shape[dim : dim + 1], default=1) == 0:

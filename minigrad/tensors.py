@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import builtins
 import functools
-import operator
 import warnings
 from collections import namedtuple
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from weakref import ref
 
 import numpy as np
@@ -265,6 +264,49 @@ def _as_index(index: Any) -> Any:
     return index
 
 
+def _bitwise(ufunc: np.ufunc, *inputs: Any) -> Tensor:
+    """A logical operation on bools, and one on the bits of integers; it has no gradient."""
+    if (dtype := _common_dtype(ufunc, inputs)).kind == "f":
+        hint = "compare first, as in (x > 0) & (x < 1)"
+        raise TypeError(f"{ufunc.__name__} needs bools or integers, got {dtype}; {hint}")
+    return _without_gradient(ufunc, inputs)
+
+
+def _without_gradient(ufunc: np.ufunc, inputs: Sequence[Any]) -> Tensor:
+    _, arrays = _in_one_dtype(ufunc, inputs)
+    try:
+        return Tensor(ufunc(*arrays, order="C"))
+    except ValueError as error:
+        raise _misfit(ufunc, arrays, error) from None
+
+
+def _floor_divide(a: Any, b: Any) -> Any:
+    """a // b, rounded down, which moves in steps: its gradient would be 0 wherever it exists."""
+    if is_grad_enabled() and any(isinstance(x, Tensor) and x.requires_grad for x in (a, b)):
+        raise RuntimeError("x // y is not differentiable; use x.detach(), or x / y")
+    more_ops.refuse_zeros(as_array(b, _common_dtype(np.floor_divide, (a, b))))
+    return _without_gradient(np.floor_divide, (a, b))
+
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def numpy_names(function: Function) -> Function:
+    """Let a function that takes `dim` or `keepdim` know NumPy's names, axis and keepdims, too."""
+
+    @functools.wraps(function)
+    def renamed(*args: Any, **settings: Any) -> Any:
+        for numpy_name, name in (("axis", "dim"), ("keepdims", "keepdim")):
+            if numpy_name in settings:
+                if name in settings:
+                    both = f"both {name} and {numpy_name}, which mean the same"
+                    raise TypeError(f"{function.__name__}() got {both}")
+                settings[name] = settings.pop(numpy_name)
+        return function(*args, **settings)
+
+    return cast(Function, renamed)
+
+
 def _refuse_in_place(x: Tensor) -> None:
     if x.requires_grad and is_grad_enabled():
         raise RuntimeError("a Tensor that requires grad changes in place only under no_grad()")
@@ -509,11 +551,24 @@ class Tensor:
     def __ne__(self, other: Any) -> Any: return _compare(np.not_equal, self, other)
     def __bool__(self) -> bool: return bool(self.item())
     def __int__(self) -> int: return int(self.item())
-    def __index__(self) -> int: return operator.index(self.item())
     def __float__(self) -> builtins.float: return float(self.item())
     def __mod__(self, other: ArrayLike) -> Tensor: return apply(more_ops.remainder, self, other)
     def __rmod__(self, other: ArrayLike) -> Tensor: return apply(more_ops.remainder, other, self)
+    def __floordiv__(self, other: ArrayLike) -> Any: return _floor_divide(self, other)
+    def __rfloordiv__(self, other: ArrayLike) -> Any: return _floor_divide(other, self)
+    def __and__(self, other: ArrayLike) -> Tensor: return _bitwise(np.bitwise_and, self, other)
+    def __or__(self, other: ArrayLike) -> Tensor: return _bitwise(np.bitwise_or, self, other)
+    def __xor__(self, other: ArrayLike) -> Tensor: return _bitwise(np.bitwise_xor, self, other)
+    __rand__, __ror__, __rxor__ = __and__, __or__, __xor__  # the order makes no difference
+    def __invert__(self) -> Tensor: return _bitwise(np.invert, self)
+    def __pos__(self) -> Tensor: return self
+    def __abs__(self) -> Tensor: return self.abs()
     # fmt: on
+
+    def __index__(self) -> int:
+        if self.dtype.kind == "f" or self.array.size != 1:
+            raise TypeError(f"an index must be one integer, got {self.dtype} of shape {self.shape}")
+        return int(self.item())
 
     def __getitem__(self, index: Any) -> Tensor:
         return apply(ops.getitem, self, index=_as_index(index))
@@ -537,6 +592,9 @@ class Tensor:
         return (self[i] for i in range(len(self)))
 
     # Operations
+
+    add, sub, mul, div, pow = __add__, __sub__, __mul__, __truediv__, __pow__
+    neg, matmul, remainder, floor_divide = __neg__, __matmul__, __mod__, __floordiv__
 
     def exp(self) -> Tensor:
         """eˣ, elementwise."""
@@ -592,18 +650,22 @@ class Tensor:
         """x where `condition` holds, else `other`; see `minigrad.where`."""
         return where(condition, self, other)
 
+    @numpy_names
     def softmax(self, dim: int) -> Tensor:
         """Probabilities of numbers, along `dim`; see `minigrad.functional`."""
         return apply(more_ops.softmax, self, dim=dim)
 
+    @numpy_names
     def log_softmax(self, dim: int = -1) -> Tensor:
         """The logarithm of the softmax along `dim`; see `minigrad.functional`."""
         return apply(ops.log_softmax, self, dim=dim)
 
+    @numpy_names
     def sum(self, dim: ops.Dims = None, keepdim: bool = False) -> Tensor:
         """The sum over all elements or over `dim` (an int or several); integers sum to int64."""
         return apply(ops.sum, self, dim=dim, keepdim=keepdim)
 
+    @numpy_names
     def mean(self, dim: ops.Dims = None, keepdim: bool = False) -> Tensor:
         """The mean over all elements or over `dim`; a RuntimeError if they are integers."""
         if self.dtype.kind != "f":
@@ -612,6 +674,7 @@ class Tensor:
             )
         return apply(ops.mean, self, dim=dim, keepdim=keepdim)
 
+    @numpy_names
     def max(self, dim: int | None = None, keepdim: bool = False) -> Any:
         """The largest element; with `dim`, the pair ``(values, indices)`` along it.
 
@@ -620,19 +683,23 @@ class Tensor:
         values = apply(more_ops.max, self, dim=dim, keepdim=keepdim)
         return values if dim is None else Max(values, self.argmax(dim, keepdim))
 
+    @numpy_names
     def argmax(self, dim: int | None = None, keepdim: Any = False) -> Tensor:
         """The index (int64) of the largest element, or of each along `dim`; no gradient."""
         return Tensor(np.argmax(self.array, dim, keepdims=keepdim))
 
+    @numpy_names
     def min(self, dim: int | None = None, keepdim: bool = False) -> Any:
         """The smallest element; with `dim`, the pair ``(values, indices)``, as `max` has it."""
         values = apply(more_ops.min, self, dim=dim, keepdim=keepdim)
         return values if dim is None else Min(values, self.argmin(dim, keepdim))
 
+    @numpy_names
     def argmin(self, dim: int | None = None, keepdim: Any = False) -> Tensor:
         """The index (int64) of the smallest element, or of each along `dim`; no gradient."""
         return Tensor(np.argmin(self.array, dim, keepdims=keepdim))
 
+    @numpy_names
     def var(
         self, dim: Any = None, unbiased: bool | None = None, keepdim: Any = False,
         *, correction: builtins.float = 1,
@@ -641,6 +708,7 @@ class Tensor:
         by n - `correction`. ``unbiased=False`` is a correction of 0."""
         return _spread(more_ops.var, self, dim, unbiased, keepdim, correction)
 
+    @numpy_names
     def std(
         self, dim: Any = None, unbiased: bool | None = None, keepdim: Any = False,
         *, correction: builtins.float = 1,
@@ -648,10 +716,12 @@ class Tensor:
         """The standard deviation, which is the square root of the variance; see `var`."""
         return _spread(more_ops.std, self, dim, unbiased, keepdim, correction)
 
+    @numpy_names
     def prod(self, dim: int | None = None, keepdim: bool = False) -> Tensor:
         """The product of all elements or along `dim`; integers multiply to int64."""
         return apply(more_ops.prod, self, dim=dim, keepdim=keepdim)
 
+    @numpy_names
     def cumsum(self, dim: int) -> Tensor:
         """The running sum along `dim`; integers sum to int64."""
         return apply(more_ops.cumsum, self, dim=dim)
@@ -678,10 +748,12 @@ class Tensor:
         """The dimensions in another order, ``permute(2, 0, 1)``; shares memory."""
         return apply(more_ops.permute, self, dims=as_shape(dims))
 
+    @numpy_names
     def squeeze(self, dim: ops.Dims = None) -> Tensor:
         """Without the dimensions of length 1, or those of them that are in `dim`; shares memory."""
         return apply(more_ops.squeeze, self, dim=dim)
 
+    @numpy_names
     def unsqueeze(self, dim: int) -> Tensor:
         """With a new dimension of length 1, which will be number `dim`; shares memory."""
         return apply(more_ops.unsqueeze, self, dim=dim)
@@ -718,6 +790,11 @@ class Tensor:
     def long(self) -> Tensor:
         """The same numbers as int64, rounded towards 0."""
         return self.to(int64)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        """Set `requires_grad` of this Tensor, a leaf, and return it."""
+        self.requires_grad = requires_grad
+        return self
 
     def zero_(self) -> Tensor:
         """Set every element to 0, in place."""
@@ -831,11 +908,13 @@ def _join(op: Operation, tensors: Sequence[ArrayLike], dim: int) -> Tensor:
     return apply(op, *tensors, dim=dim)
 
 
+@numpy_names
 def cat(tensors: Sequence[ArrayLike], dim: int = 0) -> Tensor:
     """The Tensors one after the other along `dim`; all other lengths must be equal."""
     return _join(more_ops.cat, tensors, dim)
 
 
+@numpy_names
 def stack(tensors: Sequence[ArrayLike], dim: int = 0) -> Tensor:
     """The Tensors, of one shape, side by side along a new dimension, which will be `dim`."""
     return _join(more_ops.stack, tensors, dim)
@@ -892,6 +971,64 @@ def randn_like(x: ArrayLike) -> Tensor:
     """Standard normal draws with the shape and dtype of `x`."""
     array = as_array(x)
     return randn(array.shape, dtype=array.dtype)
+
+
+def rand(*shape: Any, dtype: Any = float32, requires_grad: bool = False) -> Tensor:
+    """Draws from the uniform distribution between 0 and 1; float32 or float64."""
+    return Tensor(generator.random(as_shape(shape), dtype), requires_grad)
+
+
+def randint(low: int = 0, high: Any = None, size: Any = None, dtype: DTypeLike = int64) -> Tensor:
+    """Random integers from `low` up to `high` - 1: ``randint(10, (3,))``, where `low` is 0, or
+    ``randint(5, 10, (3,))``."""
+    if size is None:
+        low, high, size = 0, low, high
+    if not isinstance(size, (tuple, list)):
+        raise TypeError(f"randint: size must be a tuple, as in randint(0, 10, (3,)), got {size!r}")
+    return Tensor(generator.integers(low, high, size).astype(dtype))
+
+
+def full(
+    size: Any, fill_value: Any, dtype: DTypeLike | None = None, requires_grad: bool = False
+) -> Tensor:
+    """A shape filled with one number, ``full((2, 3), 0.5)``; an integer makes int64."""
+    return Tensor(np.full(size, as_array(fill_value, dtype)), requires_grad)
+
+
+def full_like(x: Tensor, fill_value: Any, dtype: DTypeLike | None = None) -> Tensor:
+    """`fill_value` with the shape and dtype of `x`."""
+    return Tensor(np.full_like(x.array, fill_value, dtype))
+
+
+def eye(
+    n: int, m: int | None = None, dtype: DTypeLike = float32, requires_grad: bool = False
+) -> Tensor:
+    """The matrix of shape (n, m) with ones on the diagonal; square without `m`."""
+    return Tensor(np.eye(n, m, dtype=dtype), requires_grad)
+
+
+def arange(
+    start: Any, end: Any = None, step: Any = 1, dtype: DTypeLike | None = None,
+    requires_grad: bool = False,
+) -> Tensor:  # fmt: skip
+    """Numbers from `start` until before `end`: ``arange(3)`` is 0, 1, 2.
+
+    Integers make int64, others float32. A RuntimeError if `step` leads away from `end`.
+    """
+    start, end = (0, start) if end is None else (start, end)
+    if step == 0 or (end - start) * step < 0:
+        raise RuntimeError(f"arange: a step of {step} does not lead from {start} to {end}")
+    array = np.arange(start, end, step)
+    return Tensor(
+        array.astype(dtype or (float32 if array.dtype.kind == "f" else int64)), requires_grad
+    )
+
+
+def linspace(
+    start: float, end: float, steps: int, dtype: DTypeLike = float32, requires_grad: bool = False
+) -> Tensor:
+    """`steps` numbers at equal distances, the first of them `start` and the last `end`."""
+    return Tensor(np.linspace(start, end, steps).astype(dtype), requires_grad)
 
 
 def manual_seed(seed: int) -> None:
