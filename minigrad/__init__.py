@@ -11,6 +11,7 @@ from .serialization import load as load, save as save
 from .tensors import (
     Tensor as Tensor,
     arange as arange,
+    as_function,
     cat as cat,
     eye as eye,
     float32 as float32,
@@ -52,13 +53,16 @@ sigmoid = operation(more_ops.sigmoid)
 sin = operation(more_ops.sin)
 sqrt = operation(more_ops.sqrt)
 tanh = operation(more_ops.tanh)
-argmax, argmin, max, min = Tensor.argmax, Tensor.argmin, Tensor.max, Tensor.min
-mean, std, sum, var = Tensor.mean, Tensor.std, Tensor.sum, Tensor.var
-cumsum, prod, softmax = Tensor.cumsum, Tensor.prod, Tensor.softmax
-flatten, permute, squeeze, unsqueeze = (
-    Tensor.flatten, Tensor.permute, Tensor.squeeze, Tensor.unsqueeze,
-)  # fmt: skip
-clamp = clip = Tensor.clamp
+argmax, argmin = as_function(Tensor.argmax), as_function(Tensor.argmin)
+clamp = clip = as_function(Tensor.clamp)
+cumsum, prod = as_function(Tensor.cumsum), as_function(Tensor.prod)
+flatten, permute = as_function(Tensor.flatten), as_function(Tensor.permute)
+max, min = as_function(Tensor.max), as_function(Tensor.min)
+mean, sum = as_function(Tensor.mean), as_function(Tensor.sum)
+reshape, transpose = as_function(Tensor.reshape), as_function(Tensor.transpose)
+softmax, log_softmax = as_function(Tensor.softmax), as_function(Tensor.log_softmax)
+squeeze, unsqueeze = as_function(Tensor.squeeze), as_function(Tensor.unsqueeze)
+std, var = as_function(Tensor.std), as_function(Tensor.var)
 
 memory.keep_freed_memory()
 

@@ -516,18 +516,19 @@ def weighted_nll_loss(
            [-0.75,  0.  ],
            [ 0.  ,  0.  ]]))
     """
-    shape, rows = log_probs.shape, np.flatnonzero(targets != ignore_index)
+    shape, dtype = log_probs.shape, log_probs.dtype
+    rows = np.flatnonzero(targets != ignore_index)
     classes = targets[rows]
     for n in rows[(classes < 0) | (classes >= shape[1])]:
         raise IndexError(f"nll_loss: targets[{n}] is {targets[n]}, wanted 0..{shape[1] - 1}")
     weights = weight[classes]
-    losses = np.zeros(len(targets), log_probs.dtype)
+    losses = np.zeros(len(targets), dtype)
     losses[rows] = -weights * log_probs[rows, classes]
     total = weights.sum(dtype=np.float64) if reduction == "mean" else np.float64(1)
 
     @np.errstate(invalid="ignore", divide="ignore")
     def to_log_probs(G: Array) -> Array:
-        grad = np.zeros(shape, losses.dtype)
+        grad = np.zeros(shape, dtype)
         grad[rows, classes] = -weights * (G[rows] if reduction == "none" else G / total)
         return grad
 

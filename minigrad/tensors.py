@@ -920,6 +920,16 @@ def stack(tensors: Sequence[ArrayLike], dim: int = 0) -> Tensor:
     return _join(more_ops.stack, tensors, dim)
 
 
+def as_function(method: Function) -> Function:
+    """A method as a function that takes arrays, lists and numbers as well as Tensors."""
+
+    @functools.wraps(method)
+    def function(x: Any, *args: Any, **settings: Any) -> Any:
+        return method(x if isinstance(x, Tensor) else Tensor(x), *args, **settings)
+
+    return cast(Function, function)
+
+
 # New Tensors: from data, filled with one number, or drawn at random
 
 generator = np.random.default_rng()

@@ -32,6 +32,8 @@ from minigrad.testing import (
     tensors,
 )
 
+pytestmark = pytest.mark.filterwarnings("ignore:nll_loss")  # the numbers are not probabilities
+
 # The declarations
 
 
