@@ -172,15 +172,14 @@ def _nll_loss(
     if weight is None and not 0 <= ignore_index < shape[1]:
         try:
             return apply(ops.nll_loss, log_probs, **settings)
-        except IndexError:  # PyTorch's mark of targets to ignore is looked for only now
-            if ignore_index not in classes:
-                raise
+        except IndexError:
+            pass  # is that target ignore_index? The other operation knows
     weights = np.ones(shape[1]) if weight is None else as_array(weight)
     if weights.shape != shape[1:]:
         raise ValueError(f"nll_loss: wanted weight of shape {shape[1:]}, got {weights.shape}")
     if isinstance(weight, Tensor) and weight.requires_grad:
         raise RuntimeError("nll_loss: no gradient flows to weight; use weight.detach()")
-    settings |= {"weight": weights.astype(as_array(log_probs).dtype), "ignore_index": ignore_index}
+    settings |= {"weight": weights, "ignore_index": ignore_index}
     return apply(more_ops.weighted_nll_loss, log_probs, **settings)
 
 

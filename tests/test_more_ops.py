@@ -422,6 +422,9 @@ MISTAKES = {
     "stack of other shapes": (
         lambda: mg.stack([X, X, X.T]), RuntimeError, r"stack cannot combine shapes \(2, 3\) and .* \(3, 2\)",
     ),
+    "cat of other shapes, one empty": (
+        lambda: mg.cat([X, mg.ones(0, 4)]), RuntimeError, r"shapes \(2, 3\) and \(0, 4\)",
+    ),
     "cat dim": (lambda: mg.cat([X, X], dim=2), IndexError, "dim: axis 2 is out of bounds"),
     "stack dim": (lambda: mg.stack([X, X], dim=3), IndexError, "dim: axis 3 is out of bounds"),
     "where of floats": (lambda: mg.where(X, X, X), RuntimeError, "condition must be bool, .* got float32"),
@@ -446,6 +449,9 @@ MISTAKES = {
     "flatten backwards": (lambda: X.flatten(1, 0), RuntimeError, "start_dim 1 of .* is after end_dim 0"),
     "permute too few": (lambda: X.permute(0), RuntimeError, r"wanted 2 dims for shape \(2, 3\), got \(0,\)"),
     "permute twice": (lambda: X.permute(0, -2), ValueError, "repeated axis in `dims`"),
+    "masks of other shapes": (
+        lambda: (X > 0) & (LEAF[:2] > 0), RuntimeError, r"bitwise_and cannot combine shapes \(2, 3\) and \(2,\)",
+    ),
     "floor division": (lambda: LEAF // 2, RuntimeError, r"x // y is not differentiable; use x.detach\(\)"),
     "arange backwards": (lambda: mg.arange(5, 0), RuntimeError, "a step of 1 does not lead from 5 to 0"),
     "arange without step": (lambda: mg.arange(0, 5, 0), RuntimeError, "a step of 0 does not lead"),
