@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from . import functional as functional, memory, more_ops, nn as nn, ops, optim as optim
+from . import functional as functional, left_out, memory, more_ops, nn as nn, ops, optim as optim
 from .checking import GradcheckError as GradcheckError, gradcheck as gradcheck
 from .explaining import explain as explain
 from .ops import rule as rule
@@ -73,7 +73,7 @@ else:
     def __getattr__(name):
         """Import `datasets` when it is first used: it loads what is needed for downloads."""
         if name != "datasets":
-            raise AttributeError(f"module 'minigrad' has no attribute {name!r}")
+            raise left_out.missing("minigrad", name)
         import importlib
 
         return importlib.import_module("minigrad.datasets")

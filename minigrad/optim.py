@@ -16,10 +16,12 @@ move by whatever gradients the parameters have.
 import math
 from collections.abc import Callable, Iterable, Sequence
 from numbers import Real
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from . import changes, kernels
+from .left_out import getattr_of
 from .tensors import Tensor, float32, float64
 
 Tensors = Iterable[Tensor]
@@ -256,3 +258,7 @@ class Adam(Optimizer):
     def _move(self, param: Tensor, state: list[np.ndarray]) -> None:
         t = self.steps[param] = self.steps.get(param, 0) + 1
         _step(kernels.adam, param, state, self.lr, *self.betas, self.eps, t)
+
+
+if not TYPE_CHECKING:  # a type checker is to find misspelt names
+    __getattr__ = getattr_of("minigrad.optim")

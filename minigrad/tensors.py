@@ -14,6 +14,7 @@ import numpy as np
 
 from . import changes, engine, more_ops, ops
 from .engine import Node, name_of
+from .left_out import missing
 from .recording import blocks_here, is_grad_enabled
 
 if TYPE_CHECKING:
@@ -583,6 +584,11 @@ class Tensor:
             numbers = numbers.reshape(numbers.shape[surplus:])
         self.set_numbers(index, numbers)
 
+    if not TYPE_CHECKING:  # a type checker is to find misspelt names
+
+        def __getattr__(self, name: str) -> Any:
+            raise missing("Tensor", name)
+
     def __len__(self) -> int:
         if self.ndim == 0:
             raise TypeError("a 0-d Tensor has no length")
@@ -595,6 +601,7 @@ class Tensor:
 
     add, sub, mul, div, pow = __add__, __sub__, __mul__, __truediv__, __pow__
     neg, matmul, remainder, floor_divide = __neg__, __matmul__, __mod__, __floordiv__
+    eq, ne, lt, le, gt, ge = __eq__, __ne__, __lt__, __le__, __gt__, __ge__
 
     def exp(self) -> Tensor:
         """eˣ, elementwise."""
@@ -739,6 +746,10 @@ class Tensor:
                 f"cannot be shared in shape {out.shape}; use reshape(), which may copy"
             )
         return out
+
+    def view_as(self, other: Tensor) -> Tensor:
+        """As `view`, in the shape of `other`."""
+        return self.view(other.shape)
 
     def transpose(self, dim0: int, dim1: int) -> Tensor:
         """Two dimensions swapped; shares memory."""
@@ -1005,9 +1016,9 @@ def full(
     return Tensor(np.full(size, as_array(fill_value, dtype)), requires_grad)
 
 
-def full_like(x: Tensor, fill_value: Any, dtype: DTypeLike | None = None) -> Tensor:
+def full_like(x: ArrayLike, fill_value: Any, dtype: DTypeLike | None = None) -> Tensor:
     """`fill_value` with the shape and dtype of `x`."""
-    return Tensor(np.full_like(x.array, fill_value, dtype))
+    return Tensor(np.full_like(as_array(x), fill_value, dtype))
 
 
 def eye(

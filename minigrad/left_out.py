@@ -1,0 +1,85 @@
+"""Names that people try and that minigrad leaves out on purpose, with what to use instead."""
+
+from typing import Any
+
+USE = {
+    "minigrad": {
+        "array": "tensor()",
+        "asarray": "tensor(), which copies, or from_numpy(), which shares",
+        "as_tensor": "tensor(), which copies, or from_numpy(), which shares",
+        "bmm": "x @ y, which multiplies stacks of matrices",
+        "concat": "cat()",
+        "concatenate": "cat()",
+        "cuda": "nothing: minigrad computes on the CPU alone",
+        "device": "nothing: minigrad computes on the CPU alone",
+        "dot": "x @ y",
+        "einsum": "x @ y, permute() and sum()",
+        "empty": "zeros(): memory that nobody has filled holds wrong numbers",
+        "enable_grad": "no_grad() around the parts that must not record",
+        "expand_dims": "unsqueeze()",
+        "float16": "float32: half the digits make wrong gradients",
+        "grad": "loss.backward(), and then w.grad",
+        "inference_mode": "no_grad()",
+        "int32": "int64",
+        "logsumexp": "(x - x.log_softmax(dim)).mean(dim)",
+        "mm": "x @ y",
+        "norm": "(x * x).sum().sqrt()",
+        "random": "randn(), rand() and randint()",
+        "set_grad_enabled": "no_grad() around the parts that must not record",
+        "sort": "argmax(), or NumPy's argsort on x.detach().numpy()",
+        "topk": "argmax(), or NumPy's argsort on x.detach().numpy()",
+        "utils": "datasets.minibatches() in place of a DataLoader",
+    },
+    "minigrad.nn": {
+        "BatchNorm1d": "inputs that are normalised once, as the data sets here do",
+        "Conv2d": "Linear: minigrad is about multi-layer perceptrons",
+        "Dropout": "x * mask / p, where mask is (mg.rand(*x.shape) < p)",
+        "Embedding": "a Parameter W and W[indices]",
+        "ModuleDict": "a dict: Modules in it are found",
+        "ModuleList": "a list: Modules in it are found",
+        "ParameterList": "a list: Parameters in it are found",
+        "functional": "minigrad.functional",
+        "init": "`with no_grad(): weight[...] = ...`",
+        "utils": "minigrad.functional and plain loops over model.parameters()",
+    },
+    "minigrad.optim": {
+        "AdamW": "Adam",
+        "Adagrad": "RMSprop",
+        "LBFGS": "SGD with momentum, or Adam",
+        "lr_scheduler": "`optimizer.lr *= 0.5` between steps",
+    },
+    "Tensor": {
+        "astype": "to(dtype)",
+        "copy": "clone(), or detach().clone() without a history",
+        "cpu": "nothing: every Tensor is on the CPU",
+        "cuda": "nothing: minigrad computes on the CPU alone",
+        "device": "nothing: every Tensor is on the CPU",
+        "dim": "ndim",
+        "expand": "broadcasting, which arithmetic does by itself",
+        "fill_": "x[...] = value",
+        "grad_fn": "x.node, which `explain` shows",
+        "half": "float(): half the digits make wrong gradients",
+        "int": "long()",
+        "norm": "(x * x).sum().sqrt()",
+        "ravel": "flatten()",
+        "repeat": "cat([x, x])",
+        "register_hook": "retain_grad()",
+        "t": "T",
+    },
+}
+
+
+def missing(where: str, name: str) -> AttributeError:
+    """The error for a name that `where`, a module or a class, does not have."""
+    hint = USE[where].get(name)
+    said = f"{where} has no attribute {name!r}"
+    return AttributeError(f"{said}, on purpose; use {hint}" if hint else said)
+
+
+def getattr_of(where: str) -> Any:
+    """A module's `__getattr__`, which Python calls for names that are not there."""
+
+    def __getattr__(name: str) -> Any:
+        raise missing(where, name)
+
+    return __getattr__

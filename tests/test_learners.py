@@ -1,0 +1,208 @@
+"""What people write who come from PyTorch, NumPy, micrograd or a first course."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from torch import nn as torch_nn
+
+import minigrad as mg
+from minigrad import functional as F, left_out, nn, optim
+from minigrad.datasets import load_digits_data
+
+# micrograd writes expressions of scalars
+
+
+def ours(v):
+    return mg.tensor(v, dtype=mg.float64, requires_grad=True)
+
+
+def theirs(v):
+    return torch.tensor(v, dtype=torch.float64, requires_grad=True)
+
+
+def straight(Value):
+    x = Value(-3.0)
+    y = 3 * x + 1 - x
+    z = (y * y).relu() + y * x
+    return z + z * x, [x]
+
+
+def with_everything(Value):
+    a, b = Value(-2.5), Value(1.5)
+    c = a + b
+    d = a * b + b**3
+    c += c + 1
+    c += 1 + c + (-a)
+    d += d * 2 + (b + a).relu()
+    d += 3 * d + (b - a).relu()
+    e = c - d
+    f = e**2
+    g = f / 2.0
+    g += 10.0 / f
+    return g, [a, b]
+
+
+def neuron(Value):
+    w, x, b = [Value(0.5), Value(-1.25)], [Value(2.0), Value(3.0)], Value(0.75)
+    act = sum((wi * xi for wi, xi in zip(w, x)), b)
+    return act.tanh() + (2 * act).exp() / ((2 * act).exp() + 1) - act.neg(), [*w, *x, b]
+
+
+def reused(Value):
+    a = Value(3.0)
+    b = a + a
+    b = b * b - a / b
+    for _ in range(3):
+        b = b * a.sigmoid() + a.sin() * b.abs().sqrt()
+    return b, [a]
+
+
+@pytest.mark.parametrize("expression", [straight, with_everything, neuron, reused])
+def test_expressions_of_scalars(expression):
+    results = []
+    for Value in (ours, theirs):
+        out, leaves = expression(Value)
+        out.backward()
+        results.append([out.item(), *(leaf.grad.item() for leaf in leaves)])
+    np.testing.assert_allclose(*results, rtol=1e-12)
+
+
+# A softmax classifier as in a first course: everything by hand
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_softmax_classifier_by_hand(seed):
+    mg.manual_seed(seed)
+    train_set, test_set = load_digits_data(change_tensors=True)
+    X, y = train_set.data.flatten(1), train_set.targets
+    W = (0.01 * mg.randn(784, 10)).requires_grad_()
+    b = mg.zeros(10, requires_grad=True)
+    losses = []
+    for _ in range(60):
+        scores = X @ W + b
+        shifted = scores - scores.max(dim=1, keepdim=True).values
+        exponentials = shifted.exp()
+        probs = exponentials / exponentials.sum(dim=1, keepdim=True)
+        right = -probs[range(len(y)), y].log()
+        loss = right.mean() + 1e-3 * (W * W).sum()
+        W.grad = b.grad = None
+        loss.backward()
+        with mg.no_grad():
+            W -= 0.1 * W.grad
+            b -= 0.1 * b.grad
+        losses.append(loss.item())
+    assert losses[-1] < 0.3 < 2 < losses[0]
+    predicted = (test_set.data.flatten(1) @ W + b).argmax(dim=1)
+    assert (predicted == test_set.targets).float().mean() > 0.9
+
+
+# A model and a loop written for PyTorch, in which only the imports differ
+
+PROGRAM = """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(784, 32), nn.ReLU())
+        self.out = nn.Linear(32, 10)
+
+    def forward(self, x):
+        x = self.layers(x)
+        return self.out(F.relu(x)) if self.training else self.out(x)
+
+torch.manual_seed(0)
+model = Net()
+load(model)
+optimizer = optim.Adam(model.parameters(), lr=1e-3, weight_decay=1e-4)
+criterion = nn.CrossEntropyLoss()
+losses = []
+for epoch in range(2):
+    model.train()
+    for start in range(0, len(inputs), 100):
+        x, y = inputs[start : start + 100], targets[start : start + 100]
+        optimizer.zero_grad()
+        loss = criterion(model(x), y)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    model.eval()
+    with torch.no_grad():
+        pred = model(inputs).argmax(dim=1, keepdim=True)
+        correct = pred.eq(targets.view_as(pred)).sum().item()
+        probabilities = F.softmax(model(inputs), dim=1)
+        assert abs(probabilities.sum(dim=1) - 1).max() < 1e-5
+print_line = f"loss {loss.item():.4f}, accuracy {100. * correct / len(inputs):.1f}%"
+"""
+
+
+def test_a_program_for_pytorch_runs_with_other_imports():
+    train_set, _ = load_digits_data(change_tensors=True)
+    weights = {}
+    results = []
+    for lib, lib_nn, lib_F, lib_optim in (
+        (torch, torch_nn, torch_nn.functional, torch.optim),
+        (mg, nn, F, optim),
+    ):
+
+        def load(model, lib=lib):
+            if weights:
+                model.load_state_dict(weights)
+            weights.update({k: v.detach().numpy().copy() for k, v in model.state_dict().items()})
+
+        names = {
+            "torch": lib, "nn": lib_nn, "F": lib_F, "optim": lib_optim, "load": load,
+            "inputs": lib.from_numpy(train_set.data.numpy()),
+            "targets": lib.from_numpy(train_set.targets.numpy()),
+        }  # fmt: skip
+        exec(PROGRAM, names)
+        results.append((names["losses"], names["correct"]))
+    np.testing.assert_allclose(results[0][0], results[1][0], rtol=1e-4)
+    assert abs(results[0][1] - results[1][1]) <= 1 and results[0][1] > 1300
+
+
+# NumPy's names
+
+
+@pytest.mark.parametrize("name", ["sum", "mean", "max", "min", "argmax", "std", "var", "softmax"])
+def test_axis_is_dim(name):
+    x = mg.tensor([[1.0, 2.0], [4.0, 3.0]])
+    for f in (getattr(x, name), lambda **settings: getattr(mg, name)(x, **settings)):
+        with_dim, with_axis = f(dim=1), f(axis=1)
+        np.testing.assert_array_equal(np.array(with_dim), np.array(with_axis))
+    with pytest.raises(TypeError, match="both dim and axis"):
+        getattr(x, name)(dim=0, axis=0)
+
+
+@pytest.mark.parametrize("data", [np.array([0.5, 2.0]), [0.5, 2.0], np.array([0.5, 2.0], "f4")])
+def test_functions_take_arrays_and_lists(data):
+    x = mg.tensor(data)
+    for f in (mg.exp, mg.max, mg.sum, mg.zeros_like, mg.ones_like, mg.sigmoid, mg.softmax, F.relu):
+        settings = {"dim": 0} if f is mg.softmax else {}
+        out, expected = f(data, **settings), f(x, **settings)
+        assert out.dtype == expected.dtype and out.tolist() == expected.tolist()
+    assert mg.randn_like(data).shape == (2,)
+
+
+# What is left out says what to use
+
+HOLDERS = {"minigrad": mg, "minigrad.nn": nn, "minigrad.optim": optim, "Tensor": mg.zeros(2)}
+
+
+@pytest.mark.parametrize(
+    "where, name", [(where, name) for where, names in left_out.USE.items() for name in names]
+)
+def test_a_name_that_is_left_out_says_what_to_use(where, name):
+    use = left_out.USE[where][name]
+    with pytest.raises(AttributeError, match=re.escape(f"{name!r}, on purpose; use {use}")):
+        getattr(HOLDERS[where], name)
+    for mentioned in re.findall(r"(\w+)\(", use):
+        assert any(
+            hasattr(place, mentioned) for place in (mg, mg.Tensor, mg.datasets, nn, nn.Module)
+        ), f"{mentioned}() is not there"
+
+
+@pytest.mark.parametrize("where", left_out.USE)
+def test_a_name_that_nobody_knows(where):
+    with pytest.raises(AttributeError, match=f"^{where} has no attribute 'frobnicate'$"):
+        HOLDERS[where].frobnicate
