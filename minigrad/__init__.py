@@ -3,37 +3,37 @@
 from typing import TYPE_CHECKING
 
 from . import functional as functional, left_out, memory, more_ops, nn as nn, ops, optim as optim
+from .arrays import float32 as float32, float64 as float64, int64 as int64
 from .checking import GradcheckError as GradcheckError, gradcheck as gradcheck
+from .creation import (
+    arange as arange,
+    eye as eye,
+    from_numpy as from_numpy,
+    full as full,
+    full_like as full_like,
+    linspace as linspace,
+    manual_seed as manual_seed,
+    ones as ones,
+    ones_like as ones_like,
+    rand as rand,
+    randint as randint,
+    randn as randn,
+    randn_like as randn_like,
+    tensor as tensor,
+    zeros as zeros,
+    zeros_like as zeros_like,
+)
 from .explaining import explain as explain
 from .ops import rule as rule
 from .recording import is_grad_enabled as is_grad_enabled, no_grad as no_grad
 from .serialization import load as load, save as save
 from .tensors import (
     Tensor as Tensor,
-    arange as arange,
     as_function,
     cat as cat,
-    eye as eye,
-    float32 as float32,
-    float64 as float64,
-    from_numpy as from_numpy,
-    full as full,
-    full_like as full_like,
-    int64 as int64,
-    linspace as linspace,
-    manual_seed as manual_seed,
-    ones as ones,
-    ones_like as ones_like,
     operation as operation,
-    rand as rand,
-    randint as randint,
-    randn as randn,
-    randn_like as randn_like,
     stack as stack,
-    tensor as tensor,
     where as where,
-    zeros as zeros,
-    zeros_like as zeros_like,
 )
 
 __version__ = "0.1.0"

@@ -12,7 +12,7 @@ import functools
 import itertools
 import threading
 import types
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 from weakref import WeakValueDictionary, ref
 
@@ -79,6 +79,36 @@ def is_shared(tensor: Any) -> bool:
     """Whether another Tensor that is still alive uses the memory of this one."""
     block = _blocks.get(id(owner_of(tensor.array)))
     return block is not None and any(x is not tensor for x in list(block.tensors.values()))
+
+
+def refuse_changed_leaves(root: Any, nodes: Iterable[Any]) -> None:
+    """Raise an error if, since the last sweep from `root`, a leaf among its `nodes` has changed."""
+    for node in nodes:
+        for leaf, vjp in zip(node.parents, node.vjps):
+            if vjp is None or leaf.op is not None:
+                continue
+            tensor = leaf.tensor()
+            replaced = tensor is not None and tensor.node is not leaf  # by assigning to data
+            if replaced or changed_since(leaf.result, root.swept):
+                raise RuntimeError(
+                    f"backward: this {root.name} was computed before a leaf of shape "
+                    f"{leaf.result.shape} changed: compute it anew inside the loop"
+                )
+
+
+def refuse_changed_arrays(node: Any) -> None:
+    """Raise an error if an array that a VJP of `node` needs has changed since it was recorded."""
+    kept = [array for vjp in node.vjps if vjp is not None for array in arrays_kept_by(vjp)]
+    known = [*(parent.result for parent in node.parents), node.result]
+    for array in known if any(array is None for array in kept) else kept:
+        if changed_since(array, node.created):
+            owner = owner_of(array)
+            shape = next((x for x in known if owner_of(x) is owner), array).shape
+            raise RuntimeError(
+                f"backward: {node.name} needs the numbers of a Tensor of shape {shape}, which has "
+                f"been changed in place since {node.name} used them: change it after backward(), "
+                "or make a new Tensor, as in x = x + 1 instead of x += 1"
+            )
 
 
 _HARMLESS = (

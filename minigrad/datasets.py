@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from .tensors import Tensor, generator
+from .creation import generator
+from .tensors import Tensor
 
 # The four files of MNIST and their SHA-256: a file that differs is never used.
 MNIST_FILES = {

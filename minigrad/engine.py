@@ -113,7 +113,7 @@ def sweep(
         if node not in waiting:
             continue  # nothing was sent to it
         if node.created < changes.latest:
-            _check_arrays(node)
+            changes.refuse_changed_arrays(node)
         G, contributions = waiting.pop(node), []
         for parent, vjp in zip(node.parents, node.vjps):
             contribution = None
@@ -128,21 +128,6 @@ def sweep(
         if watch is not None:
             watch(node, G, contributions)
     return complete
-
-
-def _check_arrays(node: Node) -> None:
-    """Raise an error if an array that a VJP of `node` needs has changed since the forward pass."""
-    kept = [array for vjp in node.vjps if vjp is not None for array in changes.arrays_kept_by(vjp)]
-    known = [*(parent.result for parent in node.parents), node.result]
-    for array in known if any(array is None for array in kept) else kept:
-        if changes.changed_since(array, node.created):
-            owner = changes.owner_of(array)
-            shape = next((x for x in known if changes.owner_of(x) is owner), array).shape
-            raise RuntimeError(
-                f"backward: {node.name} needs the numbers of a Tensor of shape {shape}, which has "
-                f"been changed in place since {node.name} used them: change it after backward(), "
-                "or make a new Tensor, as in x = x + 1 instead of x += 1"
-            )
 
 
 def _fitted(grad: Any, G: Any, node: Node, parent: Node) -> Any:
@@ -185,26 +170,10 @@ def unbroadcast(grad: Any, shape: tuple[int, ...], node: Node) -> Any:
     return grad.sum(axis=axes, dtype=np.float64).reshape(shape)
 
 
-def _check_leaves(root: Node) -> None:
-    """Raise an error if `root` was swept before, and a leaf has changed since."""
-    if root.swept is None or root.op is None:
-        return
-    for node in ancestors(root):
-        for leaf, vjp in zip(node.parents, node.vjps):
-            if vjp is None or leaf.op is not None:
-                continue
-            tensor = leaf.tensor()
-            replaced = tensor is not None and tensor.node is not leaf
-            if replaced or changes.changed_since(leaf.result, root.swept):
-                raise RuntimeError(
-                    f"backward: this {root.name} was computed before a leaf of shape "
-                    f"{leaf.result.shape} changed: compute it anew inside the loop"
-                )
-
-
 def backward(root: Node, gradient: np.ndarray) -> None:
     """Add the gradients to the `grad` of their Tensors, after everything has been checked."""
-    _check_leaves(root)
+    if root.swept is not None:
+        changes.refuse_changed_leaves(root, ancestors(root))
     pairs = [(node.tensor(), G) for node, G in sweep(root, gradient).items()]
     alive = [(tensor, G) for tensor, G in pairs if tensor is not None]
     for tensor, G in alive:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import more_ops, ops
-from .tensors import Tensor, apply, as_array, numpy_names
+from .arrays import as_array, numpy_names
+from .tensors import Tensor, apply
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import functional as F
+from .arrays import as_array, float32
+from .creation import generator
 from .left_out import getattr_of
-from .tensors import Tensor, as_array, float32, generator
+from .tensors import Tensor
 
 
 class Parameter(Tensor):

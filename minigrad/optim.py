@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import changes, kernels
+from .arrays import float32, float64
 from .left_out import getattr_of
-from .tensors import Tensor, float32, float64
+from .tensors import Tensor
 
 Tensors = Iterable[Tensor]
 Rule = Callable[..., None]  # one of the update kernels

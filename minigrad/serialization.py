@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .tensors import Tensor, as_array
+from .arrays import as_array
+from .tensors import Tensor
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike

@@ -7,12 +7,25 @@ import functools
 import warnings
 from collections import namedtuple
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, cast
 from weakref import ref
 
 import numpy as np
 
 from . import changes, engine, more_ops, ops
+from .arrays import (
+    KERNEL_DTYPES,
+    Function,
+    Operation,
+    as_array,
+    as_index,
+    as_shape,
+    common_dtype,
+    float32,
+    float64,
+    int64,
+    numpy_names,
+)  # fmt: skip
 from .engine import Node, name_of
 from .left_out import missing
 from .recording import blocks_here, is_grad_enabled
@@ -20,97 +33,18 @@ from .recording import blocks_here, is_grad_enabled
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike
 
-float32, float64, int64 = np.dtype("float32"), np.dtype("float64"), np.dtype("int64")
-KERNEL_DTYPES = (float32, float64)
-Operation = Callable[..., Any]  # on arrays; see `ops`
 Max = namedtuple("Max", ["values", "indices"])
 Min = namedtuple("Min", ["values", "indices"])
 
 
-def as_array(data: ArrayLike, dtype: DTypeLike | None = None) -> np.ndarray:
-    """The NumPy array of `data`, shared where there is one already.
-
-    An array keeps its dtype, also in a list. Python's floats become float32, its integers int64.
-
-    Raises
-    ------
-    TypeError
-        If `data` is not made of real numbers.
-    ValueError
-        If `data` is a ragged list.
-    OverflowError
-        If `dtype` is one of integers, and a number is beyond its range or is NaN.
-    """
-    if dtype is None and type(data) is np.ndarray and data.dtype.kind in "biuf":
-        return data  # the usual case, early
-    try:
-        array = np.asarray(data.array if isinstance(data, Tensor) else data)
-    except ValueError as error:
-        raise ValueError(f"data must be a regular array of numbers: {error}") from None
-    if array.dtype.kind not in "biuf":
-        raise TypeError(f"data must be real numbers, got {data!r} (dtype {array.dtype})")
-    # by type(): np.float64 is a float to isinstance(), but keeps its dtype
-    if dtype is None and array.dtype == float64 and type(data) in (float, list, tuple):
-        floats = {x for x in _dtypes_in(data) if x.kind == "f"}
-        dtype = np.result_type(*(floats or {float32}))
-    if dtype is None or array.dtype == dtype:
-        return array
-    dtype = np.dtype(dtype)
-    if dtype.kind in "iu":
-        low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
-        if not np.all((array >= low) & (array <= high)):  # a cast would wrap around in silence
-            raise OverflowError(
-                f"{dtype} holds integers from {low} to {high}, not all of {data!r}; "
-                "convert with x.long() or x.float() first"
-            )
-    return array.astype(dtype)
-
-
-def _dtypes_in(data: Any) -> Iterator[np.dtype]:
-    """The dtypes of the arrays, NumPy scalars and Tensors in nested lists."""
-    for x in data if isinstance(data, (list, tuple)) else ():
-        if isinstance(x, (list, tuple)):
-            yield from _dtypes_in(x)
-        elif hasattr(x, "dtype"):
-            yield x.dtype
-
-
 # From Tensors to an operation, and back
-
-
-def _common_dtype(op: Operation, inputs: Sequence[Any]) -> np.dtype:
-    """The dtype that an operation wants its inputs in."""
-    wanted = getattr(op, "dtypes", "common")
-    if wanted in ("common", "float"):  # Tensors and numbers, early
-        known = {x.array.dtype for x in inputs if isinstance(x, Tensor)}
-        others = {type(x) for x in inputs if not isinstance(x, Tensor)}
-        if len(known) == 1 and known < {*KERNEL_DTYPES} and others <= {int, float}:
-            return known.pop()
-    dtypes = [as_array(x).dtype for x in inputs]
-    if wanted in ("same", "kernel"):
-        if len(set(dtypes)) > 1 or wanted == "kernel" and dtypes[0] not in KERNEL_DTYPES:
-            one = "one dtype" if wanted == "same" else "all float32 or all float64"
-            got = " and ".join(map(str, dtypes))
-            raise RuntimeError(f"{name_of(op)} wanted {one}, got {got}; see Tensor.to()")
-        return dtypes[0]
-    # PyTorch's order: bool < integer < float; then number < 0-d Tensor < other Tensor
-    ranks = [
-        (
-            {"b": 0, "f": 2}.get(dtype.kind, 1),
-            0 if isinstance(x, (int, float)) else 1 + (np.ndim(getattr(x, "array", x)) > 0),
-        )
-        for x, dtype in zip(inputs, dtypes)
-    ]
-    highest = max(ranks)
-    dtype = np.result_type(*[dtype for dtype, rank in zip(dtypes, ranks) if rank == highest])
-    return float32 if wanted == "float" and dtype.kind != "f" else dtype
 
 
 def _in_one_dtype(
     op: Operation, inputs: Sequence[Any]
 ) -> tuple[tuple[Tensor, ...], list[np.ndarray]]:
     """The inputs as Tensors, and their arrays in one dtype."""
-    dtype = _common_dtype(op, inputs)
+    dtype = common_dtype(op, inputs)
     arrays = [as_array(x, dtype) for x in inputs]
     tensors = tuple(x if isinstance(x, Tensor) else Tensor(a) for x, a in zip(inputs, arrays))
     return tensors, arrays
@@ -224,7 +158,7 @@ def operation(op: Operation) -> Callable[..., Tensor]:
     >>> @operation
     ... def square(x):
     ...     return x * x, lambda G: G * 2 * x
-    >>> x = tensor([3.0, 5.0], requires_grad=True)
+    >>> x = Tensor([3.0, 5.0], requires_grad=True)
     >>> square(x).backward([1.0, 10.0])
     >>> x.grad
     tensor([  6., 100.])
@@ -253,21 +187,9 @@ def _compare(ufunc: np.ufunc, a: Tensor, b: Any) -> Any:
         raise _misfit(ufunc, arrays, error) from None
 
 
-def _as_index(index: Any) -> Any:
-    """A copy of an index, in NumPy's terms: the original may change before `backward`."""
-    if isinstance(index, tuple):
-        return tuple(_as_index(part) for part in index)
-    if isinstance(index, (Tensor, np.ndarray)):
-        array = np.array(index.array if isinstance(index, Tensor) else index)
-        return array.item() if array.ndim == 0 and array.dtype.kind in "iu" else array
-    if isinstance(index, list):
-        return np.array(index) if index else np.array(index, dtype=int)
-    return index
-
-
 def _bitwise(ufunc: np.ufunc, *inputs: Any) -> Tensor:
     """A logical operation on bools, and one on the bits of integers; it has no gradient."""
-    if (dtype := _common_dtype(ufunc, inputs)).kind == "f":
+    if (dtype := common_dtype(ufunc, inputs)).kind == "f":
         hint = "compare first, as in (x > 0) & (x < 1)"
         raise TypeError(f"{ufunc.__name__} needs bools or integers, got {dtype}; {hint}")
     return _without_gradient(ufunc, inputs)
@@ -285,27 +207,8 @@ def _floor_divide(a: Any, b: Any) -> Any:
     """a // b, rounded down, which moves in steps: its gradient would be 0 wherever it exists."""
     if is_grad_enabled() and any(isinstance(x, Tensor) and x.requires_grad for x in (a, b)):
         raise RuntimeError("x // y is not differentiable; use x.detach(), or x / y")
-    more_ops.refuse_zeros(as_array(b, _common_dtype(np.floor_divide, (a, b))))
+    more_ops.refuse_zeros(as_array(b, common_dtype(np.floor_divide, (a, b))))
     return _without_gradient(np.floor_divide, (a, b))
-
-
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-def numpy_names(function: Function) -> Function:
-    """Let a function that takes `dim` or `keepdim` know NumPy's names, axis and keepdims, too."""
-
-    @functools.wraps(function)
-    def renamed(*args: Any, **settings: Any) -> Any:
-        for numpy_name, name in (("axis", "dim"), ("keepdims", "keepdim")):
-            if numpy_name in settings:
-                if name in settings:
-                    both = f"both {name} and {numpy_name}, which mean the same"
-                    raise TypeError(f"{function.__name__}() got {both}")
-                settings[name] = settings.pop(numpy_name)
-        return function(*args, **settings)
-
-    return cast(Function, renamed)
 
 
 def _refuse_in_place(x: Tensor) -> None:
@@ -572,13 +475,13 @@ class Tensor:
         return int(self.item())
 
     def __getitem__(self, index: Any) -> Tensor:
-        return apply(ops.getitem, self, index=_as_index(index))
+        return apply(ops.getitem, self, index=as_index(index))
 
     def __setitem__(self, index: Any, value: ArrayLike) -> None:
         _refuse_in_place(self)
         if is_grad_enabled() and isinstance(value, Tensor) and value.requires_grad:
             raise RuntimeError("item assignment records no gradient; assign value.detach()")
-        index, numbers = _as_index(index), as_array(value, self.dtype)
+        index, numbers = as_index(index), as_array(value, self.dtype)
         surplus = numbers.ndim - np.ndim(self.array[index])
         if surplus > 0 and set(numbers.shape[:surplus]) == {1}:  # as PyTorch, but not NumPy, allows
             numbers = numbers.reshape(numbers.shape[surplus:])
@@ -939,122 +842,3 @@ def as_function(method: Function) -> Function:
         return method(x if isinstance(x, Tensor) else Tensor(x), *args, **settings)
 
     return cast(Function, function)
-
-
-# New Tensors: from data, filled with one number, or drawn at random
-
-generator = np.random.default_rng()
-
-
-def as_shape(shape: tuple[Any, ...]) -> tuple[int, ...]:
-    """The shape meant by ``f(2, 3)`` or ``f((2, 3))``, both of which PyTorch allows."""
-    return shape[0] if len(shape) == 1 and not isinstance(shape[0], (int, np.integer)) else shape
-
-
-def tensor(data: ArrayLike, dtype: Any = None, requires_grad: bool = False) -> Tensor:
-    """A Tensor with a copy of `data`; Python floats make float32, integers int64."""
-    return Tensor(as_array(data, dtype).copy(), requires_grad)
-
-
-def from_numpy(array: np.ndarray) -> Tensor:
-    """A Tensor that shares the memory of `array`."""
-    if not isinstance(array, np.ndarray):
-        raise TypeError(f"from_numpy() takes a numpy.ndarray, got {type(array).__name__}")
-    return Tensor(array)
-
-
-def zeros(*shape: Any, dtype: DTypeLike = float32, requires_grad: bool = False) -> Tensor:
-    """Zeros of a shape, ``zeros(2, 3)`` or ``zeros((2, 3))``."""
-    return Tensor(np.zeros(as_shape(shape), dtype), requires_grad)
-
-
-def ones(*shape: Any, dtype: DTypeLike = float32, requires_grad: bool = False) -> Tensor:
-    """Ones of a shape, ``ones(2, 3)`` or ``ones((2, 3))``."""
-    return Tensor(np.ones(as_shape(shape), dtype), requires_grad)
-
-
-def randn(*shape: Any, dtype: Any = float32, requires_grad: bool = False) -> Tensor:
-    """Draws from the standard normal distribution; float32 or float64."""
-    return Tensor(generator.standard_normal(as_shape(shape), dtype), requires_grad)
-
-
-def zeros_like(x: ArrayLike) -> Tensor:
-    """Zeros with the shape and dtype of `x`."""
-    return Tensor(np.zeros_like(as_array(x)))
-
-
-def ones_like(x: ArrayLike) -> Tensor:
-    """Ones with the shape and dtype of `x`."""
-    return Tensor(np.ones_like(as_array(x)))
-
-
-def randn_like(x: ArrayLike) -> Tensor:
-    """Standard normal draws with the shape and dtype of `x`."""
-    array = as_array(x)
-    return randn(array.shape, dtype=array.dtype)
-
-
-def rand(*shape: Any, dtype: Any = float32, requires_grad: bool = False) -> Tensor:
-    """Draws from the uniform distribution between 0 and 1; float32 or float64."""
-    return Tensor(generator.random(as_shape(shape), dtype), requires_grad)
-
-
-def randint(low: int = 0, high: Any = None, size: Any = None, dtype: DTypeLike = int64) -> Tensor:
-    """Random integers from `low` up to `high` - 1: ``randint(10, (3,))``, where `low` is 0, or
-    ``randint(5, 10, (3,))``."""
-    if size is None:
-        low, high, size = 0, low, high
-    if not isinstance(size, (tuple, list)):
-        raise TypeError(f"randint: size must be a tuple, as in randint(0, 10, (3,)), got {size!r}")
-    return Tensor(generator.integers(low, high, size).astype(dtype))
-
-
-def full(
-    size: Any, fill_value: Any, dtype: DTypeLike | None = None, requires_grad: bool = False
-) -> Tensor:
-    """A shape filled with one number, ``full((2, 3), 0.5)``; an integer makes int64."""
-    return Tensor(np.full(size, as_array(fill_value, dtype)), requires_grad)
-
-
-def full_like(x: ArrayLike, fill_value: Any, dtype: DTypeLike | None = None) -> Tensor:
-    """`fill_value` with the shape and dtype of `x`."""
-    return Tensor(np.full_like(as_array(x), fill_value, dtype))
-
-
-def eye(
-    n: int, m: int | None = None, dtype: DTypeLike = float32, requires_grad: bool = False
-) -> Tensor:
-    """The matrix of shape (n, m) with ones on the diagonal; square without `m`."""
-    return Tensor(np.eye(n, m, dtype=dtype), requires_grad)
-
-
-def arange(
-    start: Any, end: Any = None, step: Any = 1, dtype: DTypeLike | None = None,
-    requires_grad: bool = False,
-) -> Tensor:  # fmt: skip
-    """Numbers from `start` until before `end`: ``arange(3)`` is 0, 1, 2.
-
-    Integers make int64, others float32. A RuntimeError if `step` leads away from `end`.
-    """
-    start, end = (0, start) if end is None else (start, end)
-    if step == 0 or (end - start) * step < 0:
-        raise RuntimeError(f"arange: a step of {step} does not lead from {start} to {end}")
-    array = np.arange(start, end, step)
-    return Tensor(
-        array.astype(dtype or (float32 if array.dtype.kind == "f" else int64)), requires_grad
-    )
-
-
-def linspace(
-    start: float, end: float, steps: int, dtype: DTypeLike = float32, requires_grad: bool = False
-) -> Tensor:
-    """`steps` numbers at equal distances, the first of them `start` and the last `end`."""
-    return Tensor(np.linspace(start, end, steps).astype(dtype), requires_grad)
-
-
-def manual_seed(seed: int) -> None:
-    """Start the one random generator of minigrad anew from `seed`.
-
-    In place, since other files hold the generator itself.
-    """
-    generator.bit_generator.state = np.random.default_rng(seed).bit_generator.state

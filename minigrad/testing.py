@@ -16,10 +16,11 @@ import numpy as np
 from hypothesis import Phase, given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
 
+from .arrays import float64
 from .checking import GradcheckError, gradcheck
 from .engine import ancestors
 from .recording import no_grad
-from .tensors import Tensor, float64
+from .tensors import Tensor
 
 Shapes = st.SearchStrategy[tuple[int, ...]]
 

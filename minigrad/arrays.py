@@ -1,0 +1,135 @@
+"""What users give, as NumPy arrays: Tensors, arrays, lists, numbers, shapes and indices."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import numpy as np
+
+from .engine import name_of
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, DTypeLike
+
+float32, float64, int64 = np.dtype("float32"), np.dtype("float64"), np.dtype("int64")
+KERNEL_DTYPES = (float32, float64)
+Operation = Callable[..., Any]  # on arrays; see `ops`
+
+
+def is_tensor(x: Any) -> bool:
+    """Whether `x` is a Tensor, a class that is defined later."""
+    return isinstance(getattr(x, "array", None), np.ndarray)
+
+
+def as_array(data: ArrayLike, dtype: DTypeLike | None = None) -> np.ndarray:
+    """The NumPy array of `data`, shared where there is one already.
+
+    An array keeps its dtype, also in a list. Python's floats become float32, its integers int64.
+
+    Raises
+    ------
+    TypeError
+        If `data` is not made of real numbers.
+    ValueError
+        If `data` is a ragged list.
+    OverflowError
+        If `dtype` is one of integers, and a number is beyond its range or is NaN.
+    """
+    if dtype is None and type(data) is np.ndarray and data.dtype.kind in "biuf":
+        return data  # the usual case, early
+    try:
+        array = np.asarray(getattr(data, "array", data))
+    except ValueError as error:
+        raise ValueError(f"data must be a regular array of numbers: {error}") from None
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"data must be real numbers, got {data!r} (dtype {array.dtype})")
+    # by type(): np.float64 is a float to isinstance(), but keeps its dtype
+    if dtype is None and array.dtype == float64 and type(data) in (float, list, tuple):
+        floats = {x for x in _dtypes_in(data) if x.kind == "f"}
+        dtype = np.result_type(*(floats or {float32}))
+    if dtype is None or array.dtype == dtype:
+        return array
+    dtype = np.dtype(dtype)
+    if dtype.kind in "iu":
+        low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
+        if not np.all((array >= low) & (array <= high)):  # a cast would wrap around in silence
+            raise OverflowError(
+                f"{dtype} holds integers from {low} to {high}, not all of {data!r}; "
+                "convert with x.long() or x.float() first"
+            )
+    return array.astype(dtype)
+
+
+def _dtypes_in(data: Any) -> Iterator[np.dtype]:
+    """The dtypes of the arrays, NumPy scalars and Tensors in nested lists."""
+    for x in data if isinstance(data, (list, tuple)) else ():
+        if isinstance(x, (list, tuple)):
+            yield from _dtypes_in(x)
+        elif hasattr(x, "dtype"):
+            yield x.dtype
+
+
+def common_dtype(op: Operation, inputs: Sequence[Any]) -> np.dtype:
+    """The dtype that an operation wants its inputs in."""
+    wanted = getattr(op, "dtypes", "common")
+    if wanted in ("common", "float"):  # Tensors and numbers, early
+        known: set[np.dtype] = {x.array.dtype for x in inputs if is_tensor(x)}
+        others = {type(x) for x in inputs if not is_tensor(x)}
+        if len(known) == 1 and known < {*KERNEL_DTYPES} and others <= {int, float}:
+            return known.pop()
+    dtypes = [as_array(x).dtype for x in inputs]
+    if wanted in ("same", "kernel"):
+        if len(set(dtypes)) > 1 or wanted == "kernel" and dtypes[0] not in KERNEL_DTYPES:
+            one = "one dtype" if wanted == "same" else "all float32 or all float64"
+            got = " and ".join(map(str, dtypes))
+            raise RuntimeError(f"{name_of(op)} wanted {one}, got {got}; see Tensor.to()")
+        return dtypes[0]
+    # PyTorch's order: bool < integer < float; then number < 0-d Tensor < other Tensor
+    ranks = [
+        (
+            {"b": 0, "f": 2}.get(dtype.kind, 1),
+            0 if isinstance(x, (int, float)) else 1 + (np.ndim(getattr(x, "array", x)) > 0),
+        )
+        for x, dtype in zip(inputs, dtypes)
+    ]
+    highest = max(ranks)
+    dtype = np.result_type(*[dtype for dtype, rank in zip(dtypes, ranks) if rank == highest])
+    return float32 if wanted == "float" and dtype.kind != "f" else dtype
+
+
+def as_index(index: Any) -> Any:
+    """A copy of an index, in NumPy's terms: the original may change before `backward`."""
+    if isinstance(index, tuple):
+        return tuple(as_index(part) for part in index)
+    if is_tensor(index) or isinstance(index, np.ndarray):
+        array = np.array(getattr(index, "array", index))
+        return array.item() if array.ndim == 0 and array.dtype.kind in "iu" else array
+    if isinstance(index, list):
+        return np.array(index) if index else np.array(index, dtype=int)
+    return index
+
+
+def as_shape(shape: tuple[Any, ...]) -> tuple[int, ...]:
+    """The shape meant by ``f(2, 3)`` or ``f((2, 3))``, both of which PyTorch allows."""
+    return shape[0] if len(shape) == 1 and not isinstance(shape[0], (int, np.integer)) else shape
+
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def numpy_names(function: Function) -> Function:
+    """Let a function that takes `dim` or `keepdim` know NumPy's names, axis and keepdims, too."""
+
+    @functools.wraps(function)
+    def renamed(*args: Any, **settings: Any) -> Any:
+        for numpy_name, name in (("axis", "dim"), ("keepdims", "keepdim")):
+            if numpy_name in settings:
+                if name in settings:
+                    both = f"both {name} and {numpy_name}, which mean the same"
+                    raise TypeError(f"{function.__name__}() got {both}")
+                settings[name] = settings.pop(numpy_name)
+        return function(*args, **settings)
+
+    return cast(Function, renamed)
