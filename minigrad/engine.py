@@ -112,7 +112,7 @@ def sweep(
     for node in reversed(ancestors(root)):
         if node not in waiting:
             continue  # nothing was sent to it
-        if node.created < changes.latest:
+        if node.vjps and node.created < changes.latest:
             changes.refuse_changed_arrays(node)
         G, contributions = waiting.pop(node), []
         for parent, vjp in zip(node.parents, node.vjps):

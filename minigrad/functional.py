@@ -153,7 +153,7 @@ def nll_loss(
     if reduction == "mean" and len(classes) == 0:
         raise ValueError("nll_loss: the mean over an empty batch does not exist")
     classes = classes.astype(np.int64, order="C")  # a copy: the VJP must not meet other targets
-    loss = _nll_loss(log_probs, classes, reduction, weight, ignore_index)
+    loss = _nll_loss(log_probs, shape, classes, reduction, weight, ignore_index)
     if reduction == "mean" and loss.array < 0:  # probabilities are at most 1, their logarithms 0
         warnings.warn(
             "nll_loss: a loss below 0 means that log_probs are not logarithms of probabilities; is "
@@ -164,11 +164,10 @@ def nll_loss(
 
 
 def _nll_loss(
-    log_probs: ArrayLike, classes: np.ndarray, reduction: str, weight: ArrayLike | None,
-    ignore_index: int,
+    log_probs: ArrayLike, shape: tuple[int, ...], classes: np.ndarray, reduction: str,
+    weight: ArrayLike | None, ignore_index: int,
 ) -> Tensor:  # fmt: skip
     """The fast operation where nothing is weighted or ignored, else the other one."""
-    shape = as_array(log_probs).shape
     settings: dict[str, Any] = {"targets": classes, "reduction": reduction}
     if weight is None and not 0 <= ignore_index < shape[1]:
         try:

@@ -239,13 +239,14 @@ class MLP(Module):
         """
         input = input if isinstance(input, Tensor) else Tensor(input)
         shape, D = input.shape, self.in_dim
-        if math.prod(shape) != D and (len(shape) < 2 or math.prod(shape[1:]) != D):
-            raise RuntimeError(
-                f"MLP wanted examples of {D} numbers, got shape {shape}: "
-                f"{shape[0] if shape else 1} examples of {math.prod(shape[1:])}"
-            )
-        flat = input if shape[1:] == (D,) else input.reshape(-1, D)
-        return F.log_softmax(self.main(flat), dim=1)
+        if shape[1:] != (D,):
+            if math.prod(shape) != D and (len(shape) < 2 or math.prod(shape[1:]) != D):
+                raise RuntimeError(
+                    f"MLP wanted examples of {D} numbers, got shape {shape}: "
+                    f"{shape[0] if shape else 1} examples of {math.prod(shape[1:])}"
+                )
+            input = input.reshape(-1, D)
+        return F.log_softmax(self.main(input), dim=1)
 
 
 if not TYPE_CHECKING:  # a type checker is to find misspelt names

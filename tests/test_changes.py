@@ -376,11 +376,12 @@ def test_an_array_is_found_wherever_a_vjp_keeps_it(vjp):
 
 def test_what_is_forgotten_takes_no_memory():
     before = len(changes._blocks)
-    for _ in range(100):
-        x = mg.zeros(3)
+    many = [mg.zeros(3) for _ in range(100)]
+    for x in many:
         x += 1
-        view = x[0]
-    del x, view
+    views = [x[0] for x in many]
+    assert len(changes._blocks) >= before + 100
+    del many, x, views
     assert len(changes._blocks) <= before + 1
 
 
