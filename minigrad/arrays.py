@@ -74,7 +74,7 @@ def _dtypes_in(data: Any) -> Iterator[np.dtype]:
 def common_dtype(op: Operation, inputs: Sequence[Any]) -> np.dtype:
     """The dtype that an operation wants its inputs in."""
     wanted = getattr(op, "dtypes", "common")
-    if wanted in ("common", "float"):  # Tensors and numbers, early
+    if wanted in ("common", "number", "float"):  # Tensors and numbers, early
         known: set[np.dtype] = {x.array.dtype for x in inputs if is_tensor(x)}
         others = {type(x) for x in inputs if not is_tensor(x)}
         if len(known) == 1 and known < {*KERNEL_DTYPES} and others <= {int, float}:
@@ -85,6 +85,7 @@ def common_dtype(op: Operation, inputs: Sequence[Any]) -> np.dtype:
             one = "one dtype" if wanted == "same" else "all float32 or all float64"
             got = " and ".join(map(str, dtypes))
             raise RuntimeError(f"{name_of(op)} wanted {one}, got {got}; see Tensor.to()")
+        refuse_bools(name_of(op), dtypes[0])
         return dtypes[0]
     # PyTorch's order: bool < integer < float; then number < 0-d Tensor < other Tensor
     ranks = [
@@ -96,7 +97,16 @@ def common_dtype(op: Operation, inputs: Sequence[Any]) -> np.dtype:
     ]
     highest = max(ranks)
     dtype = np.result_type(*[dtype for dtype, rank in zip(dtypes, ranks) if rank == highest])
+    if wanted == "number":
+        refuse_bools(name_of(op), dtype)
     return float32 if wanted == "float" and dtype.kind != "f" else dtype
+
+
+def refuse_bools(name: str, dtype: np.dtype) -> None:
+    """Raise a RuntimeError for bools, of which PyTorch refuses the same operations."""
+    if dtype.kind == "b":
+        hint = "convert with x.long() or x.float(), or use ~ & | ^ on masks"
+        raise RuntimeError(f"{name} is not defined for bools; {hint}")
 
 
 def as_index(index: Any) -> Any:

@@ -87,7 +87,7 @@ def linear_backward_bias(grad: Array, grad_bias: Array) -> None:
 
 # ReLU (rectified linear unit): without it in between, several linear layers would amount to one
 #
-#   forward    out = max(x, 0)           NaN stays NaN, as in PyTorch
+#   forward    out = max(x, 0)           NaN and -0 stay what they are, as in PyTorch
 #   backward   the slope is 1 where x > 0, and so out > 0, and 0 where x < 0:
 #              ∂L/∂x = G where out > 0 (or NaN), else 0
 #              At x = 0 there is a kink; PyTorch and we take the derivative 0 there.
@@ -98,7 +98,7 @@ def linear_backward_bias(grad: Array, grad_bias: Array) -> None:
 @kernel
 def relu_forward(x: Array, out: Array) -> None:
     for i in range(x.size):
-        out[i] = 0 if x[i] <= 0 else x[i]
+        out[i] = 0 if x[i] < 0 else x[i]
 
 
 @kernel

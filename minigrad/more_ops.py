@@ -13,20 +13,14 @@ from typing import Any
 
 import numpy as np
 from numpy import ndarray as Array
-from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
+from numpy.lib.array_utils import normalize_axis_tuple
 
-from .ops import Dims, Made, add_up, as_dims, rule
-
-
-def as_dim(dim: int, ndim: int) -> int:
-    """`dim`, counted from the front; as in PyTorch, an array of no dimension has dim 0."""
-    return int(normalize_axis_index(dim, builtins.max(ndim, 1), "dim"))
-
+from .ops import Dims, Made, add_up, as_dim, as_dims, rule
 
 # Functions of each element
 
 
-@rule("G * sign({0})")
+@rule("G * sign({0})", dtypes="number")
 def abs(x: Array) -> Made:
     """|x|, elementwise
 

@@ -40,10 +40,10 @@ def rule(*texts: str, dtypes: str = "common") -> Callable[[Operation], Operation
     *texts : str
         One for each input. {0}, {1}, ... are the names of the inputs, {out} that of the result.
         For any number of inputs (``*arrays``), one serves them all.
-    dtypes : {"common", "float", "same", "kernel"}
-        How the inputs are brought to one dtype: as PyTorch promotes them; so, and integers to
-        float32; not at all, for different dtypes are refused; likewise, and float32 and
-        float64 only.
+    dtypes : {"common", "number", "float", "same", "kernel"}
+        How the inputs are brought to one dtype: as PyTorch promotes them; so, but bools are
+        refused; so, and integers to float32; not at all, for different dtypes and bools are
+        refused; likewise, and float32 and float64 only.
 
     Raises
     ------
@@ -82,7 +82,7 @@ def add(x: Array, y: Array) -> Made:
     return x + y, lambda G: G, lambda G: G
 
 
-@rule("G", "-G")
+@rule("G", "-G", dtypes="number")
 def sub(x: Array, y: Array) -> Made:
     """x - y, elementwise
 
@@ -95,7 +95,7 @@ def sub(x: Array, y: Array) -> Made:
     return x - y, lambda G: G, lambda G: -G
 
 
-@rule("-G")
+@rule("-G", dtypes="number")
 def neg(x: Array) -> Made:
     """-x, elementwise
 
@@ -137,7 +137,7 @@ def div(x: Array, y: Array) -> Made:
     return out, lambda G: G / y, lambda G: -G * (out / y)
 
 
-@rule("G * {1} * {0} ** ({1} - 1)", "G * {out} * log({0})")
+@rule("G * {1} * {0} ** ({1} - 1)", "G * {out} * log({0})", dtypes="number")
 def pow(x: Array, y: Array) -> Made:
     """x ** y, elementwise
 
@@ -235,6 +235,9 @@ def transpose(x: Array, *, dim0: int, dim1: int) -> Made:
     >>> to_x(np.array([[1.0], [10.0]]))  # the same swap leads back
     array([[ 1., 10.]])
     """
+    dim0, dim1 = as_dim(dim0, x.ndim), as_dim(dim1, x.ndim)
+    if x.ndim == 0:
+        return x, lambda G: G
     return x.swapaxes(dim0, dim1), lambda G: G.swapaxes(dim0, dim1)
 
 
@@ -280,6 +283,11 @@ def add_up(x: Array, dims: tuple[int, ...], keepdim: bool = False) -> Any:
     long sums of float32 would lose digits."""
     wide = np.float64 if x.dtype.kind == "f" else np.int64
     return x.sum(axis=dims, dtype=wide, keepdims=keepdim)
+
+
+def as_dim(dim: int, ndim: int) -> int:
+    """`dim`, counted from the front; as in PyTorch, an array of no dimension has dim 0."""
+    return int(normalize_axis_index(dim, ndim or 1, "dim"))
 
 
 def as_dims(dim: Dims, shape: tuple[int, ...]) -> tuple[tuple[int, ...], list[int]]:
@@ -451,20 +459,20 @@ def log_softmax(input: Array, *, dim: int = -1) -> Made:
     >>> to_input(np.array([1.0, 0.0]))
     array([ 0.5, -0.5])
     """
-    dim = normalize_axis_index(dim, input.ndim, "dim")
-    x = dense(input.swapaxes(dim, -1))  # the kernel works along rows
+    dim, at_least_1d = as_dim(dim, input.ndim), input.shape or (1,)
+    x = dense(input.reshape(at_least_1d).swapaxes(dim, -1))  # the kernel works along rows
     shape, rows = x.shape, (math.prod(x.shape[:-1]), x.shape[-1])
     out, softmax = np.empty(rows, x.dtype), np.empty(rows, x.dtype)
     kernels.log_softmax_forward(x.reshape(rows), out, softmax)
 
     def to_input(G: Array) -> Array:
         grad = np.empty(rows, softmax.dtype)
-        G = dense(G.swapaxes(dim, -1)).reshape(rows)
-        kernels.log_softmax_backward(G, softmax, grad)
-        return grad.reshape(shape).swapaxes(dim, -1)
+        rows_of_G = dense(G.reshape(at_least_1d).swapaxes(dim, -1)).reshape(rows)
+        kernels.log_softmax_backward(rows_of_G, softmax, grad)
+        return grad.reshape(shape).swapaxes(dim, -1).reshape(G.shape)
 
     if input.ndim != 2 or dim != 1:
-        out = np.ascontiguousarray(out.reshape(shape).swapaxes(dim, -1))
+        out = np.ascontiguousarray(out.reshape(shape).swapaxes(dim, -1)).reshape(input.shape)
     return out, to_input
 
 

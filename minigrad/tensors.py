@@ -25,7 +25,8 @@ from .arrays import (
     float64,
     int64,
     numpy_names,
-)  # fmt: skip
+    refuse_bools,
+)
 from .engine import Node, name_of
 from .left_out import missing
 from .recording import blocks_here, is_grad_enabled
@@ -54,16 +55,22 @@ def _misfit(op: Operation, arrays: Sequence[np.ndarray], error: ValueError) -> E
     """An error that names the operation and the shapes that it could not combine."""
     if len(arrays) == 1 or isinstance(error, IndexError):  # of a dim that does not exist
         return error
-    if op in (ops.matmul, np.matmul) and min(x.ndim for x in arrays) > 0:
+    if op in (ops.matmul, np.matmul):
         x, y = (array.shape for array in arrays)
+        if () in (x, y):
+            return RuntimeError(f"matmul of shapes {x} and {y}: to multiply by a number, use *")
         if x[-1] != y[-2:][0]:
             return RuntimeError(
                 f"matmul of shapes {x} and {y}: the last length of the first, {x[-1]}, must be the "
                 f"{'last but one' if len(y) > 1 else 'length'} of the second, {y[-2:][0]}; "
                 "images are flattened by x.reshape(len(x), -1)"
             )
-    shapes = " and ".join(str(array.shape) for array in arrays)
-    return RuntimeError(f"{name_of(op)} cannot combine shapes {shapes}: {error}")
+    try:
+        np.broadcast_shapes(*(array.shape for array in arrays))
+    except ValueError:
+        shapes = " and ".join(str(array.shape) for array in arrays)
+        return RuntimeError(f"{name_of(op)} cannot combine shapes {shapes}: {error}")
+    return RuntimeError(f"{name_of(op)}: {error}")
 
 
 def apply(op: Operation, *inputs: Any, **settings: Any) -> Tensor:
@@ -242,6 +249,12 @@ def _in_place(op: Operation, a: Tensor, b: Any) -> Tensor:
     if records:
         a._node, a._requires_grad = out._node, True
     return a
+
+
+def _place_of(find: Callable[..., Any], x: Tensor, dim: int | None, keepdim: bool) -> Tensor:
+    """Tensor.argmax or Tensor.argmin, also of bools."""
+    dim = dim if dim is None else ops.as_dim(dim, x.ndim)
+    return Tensor(find(x.array, dim, keepdims=keepdim))
 
 
 def _spread(
@@ -482,6 +495,11 @@ class Tensor:
         if is_grad_enabled() and isinstance(value, Tensor) and value.requires_grad:
             raise RuntimeError("item assignment records no gradient; assign value.detach()")
         index, numbers = as_index(index), as_array(value, self.dtype)
+        parts = index if isinstance(index, tuple) else (index,)
+        picks = any(isinstance(part, np.ndarray) for part in parts)
+        if picks and isinstance(value, Tensor) and value.dtype != self.dtype:
+            got = f"{value.dtype} for {self.dtype}"
+            raise RuntimeError(f"assignment to picked elements: got {got}; convert with to()")
         surplus = numbers.ndim - np.ndim(self.array[index])
         if surplus > 0 and set(numbers.shape[:surplus]) == {1}:  # as PyTorch, but not NumPy, allows
             numbers = numbers.reshape(numbers.shape[surplus:])
@@ -591,23 +609,25 @@ class Tensor:
         A RuntimeError if there are no elements, an IndexError if there is no such `dim`.
         """
         values = apply(more_ops.max, self, dim=dim, keepdim=keepdim)
-        return values if dim is None else Max(values, self.argmax(dim, keepdim))
+        return values if dim is None else Max(values, _place_of(np.argmax, self, dim, keepdim))
 
     @numpy_names
     def argmax(self, dim: int | None = None, keepdim: Any = False) -> Tensor:
         """The index (int64) of the largest element, or of each along `dim`; no gradient."""
-        return Tensor(np.argmax(self.array, dim, keepdims=keepdim))
+        refuse_bools("argmax", self.dtype)
+        return _place_of(np.argmax, self, dim, keepdim)
 
     @numpy_names
     def min(self, dim: int | None = None, keepdim: bool = False) -> Any:
         """The smallest element; with `dim`, the pair ``(values, indices)``, as `max` has it."""
         values = apply(more_ops.min, self, dim=dim, keepdim=keepdim)
-        return values if dim is None else Min(values, self.argmin(dim, keepdim))
+        return values if dim is None else Min(values, _place_of(np.argmin, self, dim, keepdim))
 
     @numpy_names
     def argmin(self, dim: int | None = None, keepdim: Any = False) -> Tensor:
         """The index (int64) of the smallest element, or of each along `dim`; no gradient."""
-        return Tensor(np.argmin(self.array, dim, keepdims=keepdim))
+        refuse_bools("argmin", self.dtype)
+        return _place_of(np.argmin, self, dim, keepdim)
 
     @numpy_names
     def var(
@@ -673,7 +693,9 @@ class Tensor:
         return apply(more_ops.unsqueeze, self, dim=dim)
 
     def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Tensor:
-        """The dimensions from `start_dim` to `end_dim` made into one."""
+        """The dimensions from `start_dim` to `end_dim` made into one; of one, itself."""
+        if self.ndim > 0 and ops.as_dim(start_dim, self.ndim) == ops.as_dim(end_dim, self.ndim):
+            return self
         return apply(more_ops.flatten, self, start_dim=start_dim, end_dim=end_dim)
 
     @property

@@ -164,7 +164,7 @@ OPS = {
         lambda w: w.x @ w.plain, RuntimeError, r"matmul of shapes \(2, 3\) and \(2, 3\): the last length of the first, 3, must be the last but one",
     ),
     "matmul of numbers": (
-        lambda w: w.x.sum() @ w.x.sum(), RuntimeError, r"matmul cannot combine shapes \(\) and \(\)",
+        lambda w: w.x.sum() @ w.x.sum(), RuntimeError, r"matmul of shapes \(\) and \(\): to multiply by a number, use \*",
     ),
     "matmul of two dtypes": (
         lambda w: w.x @ w.plain.double().T, RuntimeError, "matmul wanted one dtype, got float32 and float64; see Tensor.to",

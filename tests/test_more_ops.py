@@ -429,7 +429,7 @@ MISTAKES = {
     "stack dim": (lambda: mg.stack([X, X], dim=3), IndexError, "dim: axis 3 is out of bounds"),
     "where of floats": (lambda: mg.where(X, X, X), RuntimeError, "condition must be bool, .* got float32"),
     "where of other shapes": (
-        lambda: mg.where(X > 0, mg.ones(4), 0), RuntimeError, r"where cannot combine .*\(2,3\) \(4,\)",
+        lambda: mg.where(X > 0, mg.ones(4), 0), RuntimeError, r"where: .*\(2,3\) \(4,\)",
     ),
     "maximum of other shapes": (lambda: X.maximum(X.T), RuntimeError, "maximum cannot combine shapes"),
     "clamp to nothing": (lambda: X.clamp(), RuntimeError, r"clamp\(\) needs min, max or both"),
