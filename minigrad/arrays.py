@@ -109,10 +109,28 @@ def refuse_bools(name: str, dtype: np.dtype) -> None:
         raise RuntimeError(f"{name} is not defined for bools; {hint}")
 
 
-def as_index(index: Any) -> Any:
-    """A copy of an index, in NumPy's terms: the original may change before `backward`."""
-    if isinstance(index, tuple):
-        return tuple(as_index(part) for part in index)
+def as_index(index: Any, shape: tuple[int, ...]) -> Any:
+    """A copy of an index, in NumPy's terms: the original may change before `backward`.
+
+    `shape` is that of the array. An IndexError if a mask does not fit it.
+    """
+    parts = [_part_of_index(part) for part in (index if isinstance(index, tuple) else (index,))]
+    masks = [isinstance(part, np.ndarray) and part.dtype == bool for part in parts]
+    lengths = [
+        part.ndim if mask else 0 if part is None or part is ... else 1
+        for part, mask in zip(parts, masks)
+    ]
+    axis = 0
+    for i, (part, mask) in enumerate(zip(parts, masks)):
+        if part is ...:
+            axis = len(shape) - sum(lengths[i:])
+        if mask and part.shape != shape[axis : axis + part.ndim]:  # NumPy lets empty ones pass
+            raise IndexError(f"a mask of shape {part.shape} does not fit shape {shape}")
+        axis += lengths[i]
+    return tuple(parts) if isinstance(index, tuple) else parts[0]
+
+
+def _part_of_index(index: Any) -> Any:
     if is_tensor(index) or isinstance(index, np.ndarray):
         array = np.array(getattr(index, "array", index))
         return array.item() if array.ndim == 0 and array.dtype.kind in "iu" else array

@@ -118,10 +118,9 @@ def apply(op: Operation, *inputs: Any, **settings: Any) -> Tensor:
     result = made[0] if type(made[0]) is np.ndarray else np.asarray(made[0])
     out = Tensor.__new__(Tensor)
     out.array, out._node, out._grad, out._requires_grad = result, None, None, False
-    if result.base is not None or made[0] is arrays[0]:
-        _note_views(out, inputs)
-    elif not result.flags.c_contiguous:  # NumPy may order its dimensions by those of the inputs
-        out.array = result.copy()
+    may_share = result.base is not None or made[0] is arrays[0]
+    if not (may_share and _note_views(out, inputs)) and not result.flags.c_contiguous:
+        out.array = result.copy()  # NumPy may order dimensions as those of the inputs
     # Outside of all blocks, which is the usual case, the call is saved.
     if requires_grad and (not blocks_here() or is_grad_enabled()):
         parents: list[Node] = []
@@ -140,12 +139,13 @@ def _unshared(array: np.ndarray) -> Tensor:
     return out
 
 
-def _note_views(out: Tensor, inputs: Sequence[Any]) -> None:
-    """Note with which inputs a result shares memory."""
+def _note_views(out: Tensor, inputs: Sequence[Any]) -> bool:
+    """Note with which inputs a result shares memory; whether there are any."""
     owner = changes.owner_of(out.array)
-    for x in inputs:
-        if isinstance(x, Tensor) and changes.owner_of(x.array) is owner:
-            changes.note_sharing(out, x)
+    sharing = [x for x in inputs if isinstance(x, Tensor) and changes.owner_of(x.array) is owner]
+    if sharing:
+        changes.note_sharing(out, *sharing)
+    return bool(sharing)
 
 
 def operation(op: Operation) -> Callable[..., Tensor]:
@@ -488,13 +488,13 @@ class Tensor:
         return int(self.item())
 
     def __getitem__(self, index: Any) -> Tensor:
-        return apply(ops.getitem, self, index=as_index(index))
+        return apply(ops.getitem, self, index=as_index(index, self.shape))
 
     def __setitem__(self, index: Any, value: ArrayLike) -> None:
         _refuse_in_place(self)
         if is_grad_enabled() and isinstance(value, Tensor) and value.requires_grad:
             raise RuntimeError("item assignment records no gradient; assign value.detach()")
-        index, numbers = as_index(index), as_array(value, self.dtype)
+        index, numbers = as_index(index, self.shape), as_array(value, self.dtype)
         parts = index if isinstance(index, tuple) else (index,)
         picks = any(isinstance(part, np.ndarray) for part in parts)
         if picks and isinstance(value, Tensor) and value.dtype != self.dtype:
@@ -562,6 +562,9 @@ class Tensor:
 
     def clamp(self, min: Any = None, max: Any = None) -> Tensor:
         """`min` where x is smaller, `max` where x is larger, each a number or None."""
+        for limit in (min, max):
+            if isinstance(limit, int):
+                as_array(limit, self.dtype)  # an OverflowError if it cannot hold the number
         return apply(more_ops.clamp, self, min=min, max=max)
 
     clip = clamp

@@ -76,6 +76,8 @@ F.nll_loss({scores}, {targets}, reduction={reduction})
 {clear}.long()
 lib.zeros_like({tensor})
 lib.tensor({tensor}.item())
+lib.tensor([np.float64({number}), 0.5])
+({floating}.detach() * 0 + 6e4).to(float16).mean().double()
 copy.copy({tensor})
 copy.deepcopy({tensor})
 {lonely}.requires_grad_()
@@ -126,7 +128,9 @@ del {tensor}
 for row in {clear}: row {sign}= {number} | del row
 for row in {clear}: row {sign}= {number}
 def go(x): x {sign}= {number} | go({clear})
-{lonely}.requires_grad = {flag}
+{unused}.requires_grad = {flag}
+g = no_grad()(lambda x: (yield x * 2))({floating}) | {new} = next(g)
+y = ({trainable} + 1).sum() | y.backward() | with no_grad(): {it} += 1 | y.backward()
 {new} = {floating} {sign} {it} | {under}{it} {sign}= {number}
 y = {floating}.exp() | {under}y {sign}= {number}
 i = {places} | {new} = {it}[i] | i[0] = 0
@@ -281,6 +285,10 @@ class Draw:
         square = f"({loss} * {loss}).sum().backward()"
         return self.pick(given, given, square, f"{loss}.sum().backward()", f"{loss}.backward()")
 
+    def used(self):
+        """The leaves that a graph has been made of: for it, minigrad keeps what they required."""
+        return [leaf for v in variables(self.world).values() for leaf in leaves_of(v)]
+
     def steady(self):
         """Nothing, where no gradient is nearly 0: an optimiser might divide it by its size."""
         grads = [v.grad for v in variables(self.world).values() if v.is_leaf]
@@ -311,6 +319,7 @@ WORDS = {
     "lonely": lambda d: d.find(
         lambda v: all(w._base is not v for w in variables(d.world).values())
     ),
+    "unused": lambda d: d.find(lambda v: v.is_leaf and not any(v is leaf for leaf in d.used())),
     "ungraded": lambda d: d.find(lambda v: v.is_leaf and v.grad is None),
     "trainable": lambda d: d.find(lambda v: v.is_leaf and v.requires_grad),
     "trained": lambda d: d.find(lambda v: v.is_leaf and v.grad is not None),
@@ -354,7 +363,8 @@ HEADER = """\
 import copy
 import minigrad as lib  # or torch; backward() needs retain_graph=True there
 from minigrad import functional as F, nn, no_grad, optim  # from torch.nn import functional as F
-from numpy import bool, float32, float64, int32, int64, uint8  # from torch
+import numpy as np
+from numpy import bool, float16, float32, float64, int32, int64, uint8  # from torch
 """
 
 
@@ -371,8 +381,10 @@ class Program:
 def world(lib):
     """What a program finds when it starts."""
     F, types = (functional, np) if lib is mg else (torch.nn.functional, torch)
-    found = {name: getattr(types, name) for name in TYPES}
-    return found | dict(lib=lib, F=F, nn=lib.nn, optim=lib.optim, no_grad=lib.no_grad, copy=copy)
+    found = {name: getattr(types, name) for name in [*TYPES, "float16"]}
+    return found | dict(
+        np=np, lib=lib, F=F, nn=lib.nn, optim=lib.optim, no_grad=lib.no_grad, copy=copy
+    )
 
 
 def variables(world):
@@ -417,9 +429,40 @@ def run_in_torch(line, world, keep=False):
         return run(line, world, disclaim)
 
 
+def leaves_of(t):
+    """The leaves of the graph of a PyTorch tensor that receive a gradient."""
+    found, unexplored = [], [t.grad_fn]
+    while unexplored:
+        node = unexplored.pop()
+        if hasattr(node, "variable"):
+            found.append(node.variable)
+        unexplored += [parent for parent, _ in getattr(node, "next_functions", ())]
+    return found
+
+
+class Stale:
+    """Whether a loss is swept again after one of its leaves has changed, which minigrad refuses."""
+
+    def __init__(self):
+        self.swept = []  # losses, and what their leaves were then
+
+    def about_to_run(self, line, world):
+        loss = world.get(line.partition(".backward(")[0]) if ".backward(" in line else None
+        if not isinstance(loss, torch.Tensor) or loss.is_leaf:
+            return False
+        now = [(leaf, leaf.detach().clone()) for leaf in leaves_of(loss)]
+        before = [then for swept, then in self.swept if swept is loss][-1:]
+        self.swept.append((loss, now))
+        return any(not equal(a, b) for then in before for (_, a), (_, b) in zip(then, now))
+
+
+def equal(a, b):
+    return a.shape == b.shape and bool(((a == b) | ((a != a) & (b != b))).all())
+
+
 def has(template):
     """Whether minigrad has all the functions and methods that are named."""
-    names = re.findall(r"\.([a-z]\w*)", template)
+    names = re.findall(r"(?<!np)\.([a-z]\w*)", template)
     rooms = mg.Tensor, mg, functional, mg.nn, mg.optim, mg.nn.Module, mg.optim.SGD, copy
     return all(any(hasattr(room, name) for room in rooms) for name in names)
 
@@ -522,7 +565,9 @@ def check(program):
     `step` is where the program ended, and `text` the message or the difference.
     """
     ours, theirs, kept, comparison = world(mg), world(torch), world(torch), Comparison()
+    stale, alive = Stale(), []
     for step, line in enumerate(program.lines):
+        is_stale = stale.about_to_run(line, kept)
         error, their_error = run(line, ours), run_in_torch(line, theirs)
         kept_error = run_in_torch(line, kept, keep=True)
         if error and not their_error:
@@ -532,11 +577,15 @@ def check(program):
                 step,
                 f"{error[0].__name__}: {error[1]}",
             )
+        if is_stale and not error:
+            return Verdict("silent difference", step, "a stale loss was swept again")
         if kept_error and not error:
             kind = "theirs raises" if LENIENT.search(kept_error[1]) else "silent difference"
             return Verdict(kind, step, f"only PyTorch raises: {kept_error[1]}")
-        if error and not kept_error:
+        if error:  # PyTorch may have done half of it
             return Verdict("same", step, error[1])
+        # A leaf that nobody holds gets no gradient in minigrad, even if its `grad` is held.
+        alive += [v for v in variables(ours).values() if v.is_leaf and v._grad is not None]
         text = comparison.difference(ours, kept)
         if text:
             return Verdict("silent difference", step, text)
