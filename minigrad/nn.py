@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_index
 
 from . import functional as F
 from .arrays import as_array, float32
 from .creation import generator
 from .left_out import getattr_of
+from .serialization import check_state
 from .tensors import Tensor
 
 
@@ -27,14 +30,30 @@ class Parameter(Tensor):
         return f"Parameter containing:\n{super().__repr__()}"
 
 
+def _items(holder: Any) -> Iterable[tuple[Any, Any]]:
+    """What a Module, dict, list or tuple holds, by name; nothing if it is something else."""
+    if isinstance(holder, Module):
+        return vars(holder).items()
+    if isinstance(holder, dict):
+        return holder.items()
+    return enumerate(holder) if isinstance(holder, (list, tuple)) else ()
+
+
 class Module:
     """Base class of layers and models: build the parts in `__init__`, use them in `forward`.
 
     Attributes that are Parameters or Modules are found by themselves, in the order in which
     they were assigned, and so are those in lists, tuples and dicts: of
     ``self.layers = [Linear(4, 3)]``, the parameters are ``layers.0.weight`` and
-    ``layers.0.bias``.
+    ``layers.0.bias``. One that is used in two places counts once, under its first name.
+
+    Attributes
+    ----------
+    training : bool
+        For layers that work otherwise in training than later; set by `train` and `eval`.
     """
+
+    training = True
 
     def forward(self, *inputs: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} needs a method forward()")
@@ -42,37 +61,76 @@ class Module:
     def __call__(self, *inputs: Any) -> Any:
         return self.forward(*inputs)
 
-    def _named_parts(self) -> Iterator[tuple[str, Any]]:
-        """Yield ``(name, part)`` for each Module and Parameter among the attributes."""
-        unexplored = list(vars(self).items())[::-1]
+    def _walk(self, prefix: str = "", deep: bool = True) -> Iterator[tuple[str, Any]]:
+        """Yield ``(name, part)`` for each Module and Parameter, from this one on.
+
+        One that is used in two places comes under both names, but what is in it only once: a
+        module may hold its parent. Without `deep`, what is in other modules is left out.
+        """
+        unexplored: list[tuple[str, Any]] = [(prefix, self)]
+        explored = set()
         while unexplored:
-            name, value = unexplored.pop()
-            if isinstance(value, (Module, Parameter)):
-                yield name, value
-            elif isinstance(value, (list, tuple, dict)):
-                items = value.items() if isinstance(value, dict) else enumerate(value)
-                unexplored += [(f"{name}.{key}", part) for key, part in items][::-1]
+            name, part = unexplored.pop()
+            if isinstance(part, Parameter):
+                yield name, part
+                continue
+            if isinstance(part, Module):
+                yield name, part
+                if not (deep or part is self):
+                    continue
+            if id(part) not in explored:
+                explored.add(id(part))
+                start = name and f"{name}."
+                unexplored += [
+                    (f"{start}{key}", value)
+                    for key, value in _items(part)
+                    if isinstance(value, _HOLDERS)
+                ][::-1]
+
+    def _find(self, name: str) -> Parameter | None:
+        """The Parameter that has this name, perhaps among others."""
+        unexplored: list[tuple[Any, str]] = [(self, name)]
+        while unexplored:
+            holder, rest = unexplored.pop()
+            for key, part in _items(holder):
+                if rest == str(key) and isinstance(part, Parameter):
+                    return part
+                if rest.startswith(f"{key}."):
+                    unexplored.append((part, rest.removeprefix(f"{key}.")))
+        return None
+
+    def named_modules(self) -> Iterator[tuple[str, Module]]:
+        """Yield ``(name, module)``: this one, whose name is empty, and all in it, each once."""
+        return _modules_once(self._walk())
+
+    def modules(self) -> Iterator[Module]:
+        """Yield this module and all in it, each once."""
+        return (module for _, module in self.named_modules())
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
-        """Yield ``(name, module)`` for each Module among the attributes."""
-        return ((name, part) for name, part in self._named_parts() if isinstance(part, Module))
+        """Yield ``(name, module)`` for each Module among the attributes, each once."""
+        return _modules_once(list(self._walk(deep=False))[1:])
 
-    def _all_names(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
-        """Yield ``(name, parameter)``; one that is used in two places comes under both names."""
-        for name, part in self._named_parts():
-            if isinstance(part, Parameter):
-                yield prefix + name, part
-            else:
-                yield from part._all_names(f"{prefix}{name}.")
+    def children(self) -> Iterator[Module]:
+        """Yield each Module among the attributes, each once."""
+        return (module for _, module in self.named_children())
 
     def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
         """Yield ``(name, parameter)``, with dotted names: of an `MLP`, ``main.0.weight`` first.
 
-        A Parameter that is used in two places comes once, under its first name.
+        A Parameter that is used in two places comes once, under its first name. A ValueError
+        if two have the same name, as those of ``{1: p, "1": q}``.
         """
+        named: dict[str, Parameter] = {}
         names: dict[Parameter, str] = {}
-        for name, parameter in self._all_names(prefix):
-            names.setdefault(parameter, name)
+        for name, part in self._walk(prefix):
+            if isinstance(part, Parameter):
+                names.setdefault(part, name)
+                if named.setdefault(name, part) is not part:
+                    raise ValueError(
+                        f"two Parameters, of shapes {named[name].shape} and {part.shape}, are "
+                        f"both named {name}: the keys 1 and '1' of a dict, say, make one name"
+                    )
         return ((name, parameter) for parameter, name in names.items())
 
     def parameters(self) -> Iterator[Parameter]:
@@ -97,21 +155,28 @@ class Module:
         TypeError
             If `state` is no mapping, such as a file name, or holds something else than numbers.
         RuntimeError
-            If names are missing or unexpected, a shape differs, or two names of one Parameter
-            come with different numbers; all are listed, and the model is as it was.
+            If names are missing or unexpected, a shape differs, two names of one Parameter come
+            with different numbers, or a Parameter is read-only; all are listed, and the model
+            is as it was.
         """
-        if not isinstance(state, Mapping):
-            raise TypeError(f"state must map names to Tensors, got {type(state).__name__}")
-        names: dict[Parameter, list[str]] = {}
-        for name, parameter in self._all_names():
-            names.setdefault(parameter, []).append(name)
-        unexpected = [name for name in state if not any(name in known for known in names.values())]
-        problems = "".join(f"\n  unexpected: {name}" for name in unexpected)
+        check_state(state)
+        own = dict(self.named_parameters())
+        names = {parameter: [name] for name, parameter in own.items()}
+        problems = ""
+        for name in state:
+            if name not in own:
+                found = self._find(str(name))
+                if found is None:
+                    problems += f"\n  unexpected: {name}"
+                else:
+                    names[found].append(name)
         new: dict[Parameter, np.ndarray] = {}
         for parameter, known in names.items():
             given = {name: as_array(state[name]) for name in known if name in state}
             if not given:
                 problems += f"\n  {known[0]}: got nothing, wanted {parameter.shape}"
+            if not parameter.array.flags.writeable:
+                problems += f"\n  {known[0]}: is read-only in the model"
             for name, array in given.items():
                 if array.shape != parameter.shape:
                     problems += f"\n  {name}: got {array.shape}, wanted {parameter.shape}"
@@ -119,18 +184,65 @@ class Module:
                     problems += f"\n  {name}: differs from another name of the same parameter"
         if problems:
             raise RuntimeError(f"state does not fit {type(self).__name__}:{problems}")
-        copies = [(parameter, array.copy()) for parameter, array in new.items()]
-        for parameter, array in copies:  # the state may share memory with this very model
+        # copies, since the state may share memory with this very model
+        copies = [(parameter, array.astype(parameter.dtype)) for parameter, array in new.items()]
+        for parameter, array in copies:
             parameter.set_numbers(..., array)
+
+    def zero_grad(self) -> None:
+        """Forget the gradients of all parameters: ``parameter.grad = None``."""
+        for parameter in self.parameters():
+            parameter.grad = None
+
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
+        """Set `requires_grad` of all parameters, and return the module."""
+        for parameter in self.parameters():
+            parameter.requires_grad = requires_grad
+        return self
+
+    def train(self, mode: bool = True) -> Self:
+        """Set `training` of this module and all in it, and return the module."""
+        if not isinstance(mode, bool):
+            raise ValueError(f"train: mode must be True or False, got {mode!r}; it trains nothing")
+        for _, module in _modules_once(self._walk()):
+            module.training = mode
+        return self
+
+    def eval(self) -> Self:
+        """The same as ``train(False)``."""
+        return self.train(False)
 
     def extra_repr(self) -> str:
         """What stands between the parentheses of a module without parts."""
         return ""
 
+    @reprlib.recursive_repr("...")  # a module may hold its parent
     def __repr__(self) -> str:
-        parts = "".join(f"\n({n}): {m!r}" for n, m in self.named_children())
+        named = list(self._walk(deep=False))[1:]
+        parts = "".join(f"\n({n}): {m!r}" for n, m in named if isinstance(m, Module))
         inside = parts.replace("\n", "\n  ") + "\n" if parts else self.extra_repr()
         return f"{type(self).__name__}({inside})"
+
+
+def _as_tensor(input: Any) -> Tensor:
+    return input if isinstance(input, Tensor) else Tensor(input)
+
+
+def _check_reduction(name: str, reduction: Any) -> None:
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(f"{name}: reduction must be mean, sum or none, got {reduction!r}")
+
+
+_HOLDERS = (Parameter, Module, dict, list, tuple)
+
+
+def _modules_once(parts: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Module]]:
+    """Those of the parts that are Modules, each under its first name."""
+    first: dict[int, tuple[str, Module]] = {}  # by id(): a dataclass has no hash
+    for name, part in parts:
+        if isinstance(part, Module):
+            first.setdefault(id(part), (name, part))
+    return iter(first.values())
 
 
 class Linear(Module):
@@ -178,6 +290,110 @@ class ReLU(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         return F.relu(input)
+
+
+class Tanh(Module):
+    """The hyperbolic tangent, elementwise."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return _as_tensor(input).tanh()
+
+
+class LogSoftmax(Module):
+    """The logarithm of the softmax along `dim`; see `functional.log_softmax`."""
+
+    def __init__(self, dim: int):
+        self.dim = dim
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.log_softmax(input, self.dim)
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}"
+
+
+class Softmax(LogSoftmax):
+    """exp(x[c]) / Σ_j exp(x[j]) along `dim`: positive numbers whose sum is 1.
+
+    Leave it out before a loss: `NLLLoss` wants `LogSoftmax` before it, `CrossEntropyLoss` neither.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.log_softmax(input, self.dim).exp()
+
+
+class Flatten(Module):
+    """The dimensions from `start_dim` to `end_dim` made one: (N, 1, 28, 28) becomes (N, 784).
+
+    An IndexError if one of them does not exist, a RuntimeError if the end comes before the start.
+    """
+
+    def __init__(self, start_dim: int = 1, end_dim: int = -1):
+        self.start_dim, self.end_dim = start_dim, end_dim
+
+    def forward(self, input: Tensor) -> Tensor:
+        input = _as_tensor(input)
+        shape = input.shape or (1,)
+        start = normalize_axis_index(self.start_dim, len(shape), "start_dim")
+        end = normalize_axis_index(self.end_dim, len(shape), "end_dim")
+        if start > end:
+            raise RuntimeError(f"{self!r}: of shape {shape}, the end comes before the start")
+        return input.reshape(*shape[:start], math.prod(shape[start : end + 1]), *shape[end + 1 :])
+
+    def extra_repr(self) -> str:
+        return f"start_dim={self.start_dim}, end_dim={self.end_dim}"
+
+
+class NLLLoss(Module):
+    """The negative log-likelihood of the right classes: see `functional.nll_loss`.
+
+    Parameters
+    ----------
+    weight : Tensor, shape (C,), optional
+        How much an example of each class counts.
+    ignore_index : int
+        Examples with this target do not count.
+    reduction : {"mean", "sum", "none"}
+        What becomes of the losses.
+    """
+
+    # The settings have names because PyTorch has others, long outdated, in their places.
+    def __init__(self, weight: Any = None, *, ignore_index: int = -100, reduction: str = "mean"):
+        _check_reduction(type(self).__name__, reduction)
+        self.weight, self.ignore_index, self.reduction = weight, ignore_index, reduction
+
+    def _settings(self) -> dict[str, Any]:
+        names = ("weight", "ignore_index", "reduction")
+        return {name: getattr(self, name) for name in names}
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return F.nll_loss(input, target, **self._settings())
+
+
+class CrossEntropyLoss(NLLLoss):
+    """`NLLLoss` after log-softmax, for models that end without one; its settings are the same."""
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return F.cross_entropy(input, target, **self._settings())
+
+
+class MSELoss(Module):
+    """(input - target)², elementwise: the mean of all, their sum, or, with "none", themselves.
+
+    A ValueError if the shapes differ: (N,) and (N, 1) would make N² differences.
+    """
+
+    def __init__(self, reduction: str = "mean"):
+        _check_reduction("MSELoss", reduction)
+        self.reduction = reduction
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        input, target = _as_tensor(input), _as_tensor(target)
+        if input.shape != target.shape:
+            got = f"input {input.shape} and target {target.shape}"
+            raise ValueError(f"MSELoss: wanted two of one shape, got {got}; see Tensor.reshape()")
+        squares = (input - target) ** 2
+        return squares if self.reduction == "none" else getattr(squares, self.reduction)()
 
 
 class Sequential(Module):
@@ -237,7 +453,7 @@ class MLP(Module):
         The dimensions of an example may be any whose lengths multiply to in_dim: images of
         28 x 28 fit 784 inputs. Anything else is a RuntimeError.
         """
-        input = input if isinstance(input, Tensor) else Tensor(input)
+        input = _as_tensor(input)
         shape, D = input.shape, self.in_dim
         if shape[1:] != (D,):
             if math.prod(shape) != D and (len(shape) < 2 or math.prod(shape[1:]) != D):

@@ -7,7 +7,7 @@ import threading
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,20 @@ from .tensors import Tensor
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
+
+
+def check_state(state: Any) -> None:
+    """A TypeError with a hint, unless `state` is a mapping."""
+    if isinstance(state, Mapping):
+        return
+    hint = ""
+    if hasattr(state, "state_dict"):  # a model or an optimiser
+        hint = "; give its state_dict()"
+    elif callable(state):
+        hint = "; call it: its () is missing"
+    elif isinstance(state, (str, os.PathLike)):
+        hint = "; mg.load(path) reads a file, mg.save(state, path) writes one"
+    raise TypeError(f"state must map names to Tensors, got {type(state).__name__}{hint}")
 
 
 def save(state: Mapping[str, ArrayLike], path: str | os.PathLike[str]) -> None:
@@ -31,10 +45,14 @@ def save(state: Mapping[str, ArrayLike], path: str | os.PathLike[str]) -> None:
     Raises
     ------
     TypeError
-        If a value is not made of real numbers.
+        If `state` is not a mapping from strings, or a value is not made of real numbers.
     OSError
         If the file cannot be written; what was there before is still there.
     """
+    check_state(state)
+    for name in state:
+        if not isinstance(name, str):  # 1 and "1" would become one name
+            raise TypeError(f"names must be strings, got {name!r}")
     arrays = {name: as_array(value) for name, value in state.items()}
     # Under another name first, then renamed: no reader ever sees half a file.
     aside = Path(f"{path}.{os.getpid()}-{threading.get_ident()}.tmp")
@@ -58,15 +76,24 @@ def load(path: str | os.PathLike[str]) -> dict[str, Tensor]:
 
     Raises
     ------
+    TypeError
+        If `path` is not a path.
     OSError
         If the file cannot be opened.
     RuntimeError
         If it is damaged, or something else than a file of named arrays. Nothing in it is
         ever executed, as a pickle would be.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(
+            f"path must be a file name, got {type(path).__name__}; "
+            "to fill a model, write model.load_state_dict(mg.load(path))"
+        )
     with open(path, "rb") as file:
         try:
             archive = np.load(file, allow_pickle=False)
-            return {name: Tensor(archive[name]) for name in archive.files}
+            # by the names in the file: archive["a.npy"] would be the array "a" if there is one
+            inside = zip(archive.files, archive.zip.namelist(), strict=True)
+            return {name: Tensor(archive[member]) for name, member in inside}
         except Exception as error:  # whatever a damaged file provokes in zipfile and NumPy
             raise RuntimeError(f"{path} is no whole file of named arrays: {error}") from error

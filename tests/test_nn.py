@@ -4,6 +4,7 @@ import copy
 
 import numpy as np
 import pytest
+import torch
 from helpers import torch_mlp
 from torch import nn as torch_nn
 
@@ -113,6 +114,271 @@ def test_a_tied_weight_loads_under_both_names_as_pytorch_saves_it():
         ours.load_state_dict(state | {"0.weight": state["2.weight"] + 1})
 
 
+# Modules of modules
+
+
+def both(build):
+    """The same model of ours and of PyTorch."""
+    return build(nn), build(torch_nn)
+
+
+def shared(library):
+    layer = library.Linear(3, 3)
+    block = library.Sequential(layer, library.Tanh())
+    return library.Sequential(block, library.ReLU(), layer, block)
+
+
+def test_modules_and_children_are_named_as_in_pytorch():
+    ours, theirs = both(shared)
+    for method in ("named_modules", "named_children"):
+        names = [[(n, type(m).__name__) for n, m in getattr(x, method)()] for x in (ours, theirs)]
+        assert names[0] == names[1]
+    assert list(ours.modules()) == [module for _, module in ours.named_modules()]
+    assert list(ours.children()) == [ours[0], ours[1], ours[2]]
+    assert repr(ours) == repr(theirs)
+    for prefix in ("", "here"):
+        named = [[name for name, _ in x.named_parameters(prefix)] for x in (ours, theirs)]
+        assert named[0] == named[1]
+
+
+def test_train_and_eval_reach_every_module():
+    class Own(nn.Module):
+        def __init__(self):  # without super().__init__()
+            self.parts = [nn.ReLU(), {"a": nn.Sequential(nn.Linear(2, 2))}]
+            self.modules = self.children = "names of ours, which are taken"
+
+    model = Own()
+    modules = [model, model.parts[0], model.parts[1]["a"], model.parts[1]["a"][0]]
+    assert all(module.training is True for module in modules)
+    for change, expected in (
+        (model.eval, False), (model.train, True), (lambda: model.train(False), False),
+    ):  # fmt: skip
+        assert change() is model
+        assert all(module.training is expected for module in modules)
+    assert nn.ReLU().training  # of no other module
+
+
+def test_gradients_of_a_model_are_forgotten_and_switched_off():
+    model = nn.MLP(3, 2, [4])
+    model(mg.ones(1, 3)).sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
+    model.zero_grad()
+    assert all(p.grad is None for p in model.parameters())
+    assert model.requires_grad_(False) is model
+    assert not any(p.requires_grad for p in model.parameters())
+    assert not model(mg.ones(1, 3)).requires_grad
+    model.requires_grad_()
+    assert all(p.requires_grad for p in model.parameters())
+
+
+class Node(nn.Module):
+    def __init__(self, size=2):
+        self.weight = nn.Parameter(mg.randn(size))
+
+
+def parent_in_a_list():
+    root = Node()
+    root.child = Node()
+    root.child.parent = [root]
+    return root, ["weight", "child.weight"]
+
+
+def itself():
+    root = Node()
+    root.me = root
+    return root, ["weight"]
+
+
+def lists_that_hold_themselves():
+    root = Node()
+    root.parts = [Node()]
+    root.parts += [root.parts, {"again": root.parts}, Node(3)]
+    return root, ["weight", "parts.0.weight", "parts.3.weight"]
+
+
+def everybody_knows_everybody():
+    nodes = [Node() for _ in range(30)]
+    for node in nodes:
+        node.all = nodes
+    return nodes[0], ["weight", *(f"all.{i}.weight" for i in range(1, 30))]
+
+
+def a_chain_of_thousands():
+    root = node = Node()
+    for _ in range(1200):  # more than Python's calls may nest
+        node.next = Node()
+        node.next.before, node = node, node.next
+    return root, ["next." * i + "weight" for i in range(1201)]
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        parent_in_a_list, itself, lists_that_hold_themselves, everybody_knows_everybody,
+        a_chain_of_thousands,
+    ],
+)  # fmt: skip
+def test_modules_that_hold_each_other_are_visited_once(build):
+    (model, names), (other, _) = build(), build()
+    assert [name for name, _ in model.named_parameters()] == names == list(model.state_dict())
+    assert [f"{name}.weight".lstrip(".") for name, _ in model.named_modules()] == names
+    other.load_state_dict(model.state_dict())
+    for one, two in zip(model.parameters(), other.parameters(), strict=True):
+        assert one.tolist() == two.tolist()
+    assert not any(module.training for module in model.eval().modules())
+
+
+def test_the_repr_of_a_module_that_holds_its_parent():
+    root, _ = parent_in_a_list()
+    assert repr(root) == "Node(\n  (child): Node(\n    (parent.0): ...\n  )\n)"
+
+
+def test_a_parameter_loads_under_each_of_its_names():
+    def build():
+        root = Node()
+        root.layers = root.blocks = [Node(3), (Node(4),)]
+        root.child = root.heir = nn.Sequential(Node(5))
+        root.child.parent = {"of.it": root}
+        return root
+
+    model, other = build(), build()
+    state = model.state_dict()
+    assert list(state) == ["weight", "layers.0.weight", "layers.1.0.weight", "child.0.weight"]
+    aliases = [
+        "heir.parent.of.it.weight", "blocks.0.weight", "child.parent.of.it.blocks.1.0.weight",
+        "heir.0.weight",
+    ]  # fmt: skip
+    renamed = dict(zip(aliases, state.values(), strict=True))
+    other.load_state_dict(renamed)
+    assert [p.tolist() for p in other.parameters()] == [v.tolist() for v in state.values()]
+    other.load_state_dict(state | renamed)
+    renamed["heir.0.weight"] = state["child.0.weight"] + 1
+    with pytest.raises(RuntimeError, match="heir.0.weight: differs from another name of the same"):
+        other.load_state_dict(state | renamed)
+    for name in ("blocks.0", "heir", "weight.", "", "blocks.2.weight", "child.parent.of.weight"):
+        with pytest.raises(RuntimeError, match=f"\n  unexpected: {name}$"):
+            other.load_state_dict(state | {name: mg.ones(2)})
+
+
+def test_a_name_means_the_parameter_that_has_it_first():
+    def build():
+        root, block = nn.Module(), Node()
+        root.z = block
+        vars(root).update({"a.b": Node(), "a": {"b": block}})  # another name of z.weight
+        return root
+
+    model, other = build(), build()
+    other.load_state_dict(model.state_dict())
+    assert [p.tolist() for p in other.parameters()] == [p.tolist() for p in model.parameters()]
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        lambda p, q: {"a": {1: p, "1": q}}, lambda p, q: {"a": [p], "a.0": q},
+        lambda p, q: {"a": {"b.c": p, "b": {"c": q}}},
+        lambda p, q: {"z": q, "a": {1: p, "1": q}},  # q has another name as well
+    ],
+)  # fmt: skip
+def test_two_parameters_of_one_name_are_an_error(attributes):
+    p, q = nn.Parameter(mg.ones(1)), nn.Parameter(mg.ones(2))
+    model = nn.Module()
+    vars(model).update(attributes(p, q))
+    for method in (model.state_dict, model.named_parameters, lambda: model.load_state_dict({})):
+        with pytest.raises(ValueError, match=r"two Parameters, .* both named a\."):
+            method()
+    vars(model).update(attributes(p, p))
+    assert set(model.parameters()) == {p} | ({q} & {model.__dict__.get("z")})
+
+
+def test_a_model_is_loaded_wholly_or_not_at_all():
+    """The last parameter cannot take its numbers: it is read-only, or they overflow."""
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    before = [p.tolist() for p in model.parameters()]
+    state = {name: np.ones(value.shape) for name, value in model.state_dict().items()}
+    with pytest.raises(RuntimeWarning, match="overflow"):
+        model.load_state_dict(state | {"1.bias": np.full(2, 1e300)})
+    assert [p.tolist() for p in model.parameters()] == before
+    model[1].bias.array.flags.writeable = False
+    with pytest.raises(RuntimeError, match="1.bias: is read-only"):
+        model.load_state_dict(state)
+    assert [p.tolist() for p in model.parameters()] == before
+
+
+# Small modules and losses, beside PyTorch's
+
+
+def compare(ours, theirs, x, *targets):
+    """That result, gradient and repr are PyTorch's."""
+    a, b = mg.tensor(x, requires_grad=True), torch.tensor(x, requires_grad=True)
+    out = ours(a, *targets)
+    expected = theirs(b, *map(torch.tensor, targets))
+    weights = np.random.default_rng(1).normal(size=expected.shape)
+    (out * mg.tensor(weights)).sum().backward()
+    (expected * torch.tensor(weights)).sum().backward()
+    assert out.shape == tuple(expected.shape)
+    np.testing.assert_allclose(out.detach(), expected.detach(), rtol=1e-12)
+    np.testing.assert_allclose(a.grad, b.grad, rtol=1e-10, atol=1e-14)
+    assert repr(ours) == repr(theirs)
+    plain = ours(x, *targets)  # arrays and lists are as good
+    np.testing.assert_array_equal(plain, out.detach())
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (2, 1, 4, 3), (2, 3, 1), (5,)])
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda library: library.Tanh(), lambda library: library.Softmax(dim=-1),
+        lambda library: library.Softmax(0), lambda library: library.LogSoftmax(dim=0),
+        lambda library: library.LogSoftmax(-1), lambda library: library.Flatten(0),
+        lambda library: library.Flatten(-1), lambda library: library.Flatten(0, -1),
+    ],
+)  # fmt: skip
+def test_modules_of_one_input_as_in_pytorch(build, shape, rng):
+    compare(*both(build), rng.normal(size=shape) * 10)
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 2), (3,), (), (2, 3, 4, 5)])
+@pytest.mark.parametrize(
+    "dims", [(), (0,), (0, 0), (-1,), (1, 2), (-3, -2), (2, 1), (4,), (0, 4), (-4, -1)]
+)
+def test_flatten_takes_the_dimensions_that_pytorch_takes(dims, shape):
+    ours, theirs = both(lambda library: library.Flatten(*dims))
+    try:
+        expected = tuple(theirs(torch.zeros(shape)).shape)
+    except (IndexError, RuntimeError) as error:
+        with pytest.raises(type(error)):
+            ours(mg.zeros(shape))
+    else:
+        assert ours(mg.zeros(shape)).shape == expected
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_mse_loss_as_in_pytorch(reduction, rng):
+    ours, theirs = both(lambda library: library.MSELoss(reduction=reduction))
+    for shape in [(3, 4), (5,), ()]:
+        compare(ours, theirs, rng.normal(size=shape), rng.normal(size=shape))
+    target = mg.tensor(rng.normal(size=3), requires_grad=True)  # both inputs have a gradient
+    ours(mg.zeros(3, dtype="f8"), target).sum().backward()
+    np.testing.assert_allclose(target.grad, 2 * target.detach() / (3 if reduction == "mean" else 1))
+
+
+@pytest.mark.skipif(not hasattr(F, "cross_entropy"), reason="functional has no cross_entropy yet")
+@pytest.mark.parametrize("loss", ["NLLLoss", "CrossEntropyLoss"])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("weight", [None, [0.5, 1.0, 2.0]])
+def test_losses_of_classes_as_in_pytorch(loss, reduction, weight, rng):
+    for settings in ({}, {"ignore_index": 2}):
+        ours, theirs = (
+            getattr(library, loss)(weight and tensor(weight), reduction=reduction, **settings)
+            for library, tensor in (
+                (nn, lambda data: mg.tensor(data, dtype="f8")),
+                (torch_nn, lambda data: torch.tensor(data, dtype=torch.float64)),
+            )
+        )
+        compare(ours, theirs, rng.normal(size=(4, 3)), np.array([0, 2, 1, 0]))
+
+
 def test_a_view_of_a_fresh_weight_shares_memory():
     layer = nn.Linear(3, 2)
     with mg.no_grad():
@@ -125,11 +391,9 @@ def test_state_dict_goes_through_a_file(tmp_path):
     mg.save(dict(model.named_parameters()), tmp_path / "model.npz")
     other.load_state_dict(mg.load(tmp_path / "model.npz"))
     assert [path.name for path in tmp_path.iterdir()] == ["model.npz"]
-    mg.save({"file": mg.ones(1), "allow_pickle": 2}, tmp_path / "odd.npz")
-    assert {k: v.tolist() for k, v in mg.load(tmp_path / "odd.npz").items()} == {
-        "file": [1],
-        "allow_pickle": 2,
-    }
+    odd = {"file": [1], "allow_pickle": 2, "file.npy": 3, "npy": 4, ".npy": 5, "": 6}
+    mg.save(odd, tmp_path / "odd.npz")
+    assert {k: v.tolist() for k, v in mg.load(tmp_path / "odd.npz").items()} == odd
     x = mg.randn(2, 784)
     assert other(x).tolist() == model(x).tolist()
     model.state_dict()["main.0.bias"].zero_()  # shares memory, as in PyTorch
