@@ -14,28 +14,38 @@ move by whatever gradients the parameters have.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Real
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import changes, kernels
-from .arrays import float32, float64
+from .arrays import KERNEL_DTYPES, float64
 from .left_out import getattr_of
+from .serialization import check_state
 from .tensors import Tensor
 
 Tensors = Iterable[Tensor]
 Rule = Callable[..., None]  # one of the update kernels
+Plan = tuple[Rule, list[np.ndarray], tuple[float, ...]]  # a kernel, arrays and settings for it
 
 
 def _parameters(params: Tensors, name: str = "params") -> list[Tensor]:
     """`params` as a list: a generator such as ``model.parameters()`` can be walked once only."""
-    listed = list(params) if hasattr(params, "__iter__") and not isinstance(params, Tensor) else []
+    if callable(params):  # a model, or its method
+        call = "it is a method, and () is missing after it: model.parameters()"
+        hint = "write model.parameters()" if hasattr(params, "parameters") else call
+        raise TypeError(f"{name} must list Tensors, got {type(params).__name__}; {hint}")
+    if not hasattr(params, "__iter__") or isinstance(params, (Tensor, dict)):
+        hint = "write [w] or model.parameters()"
+        raise TypeError(f"{name} must list Tensors, got {type(params).__name__}; {hint}")
+    listed = list(params)
     if not listed:
-        raise TypeError(f"{name} must list Tensors; this {type(params).__name__} has none (left)")
+        left = "" if hasattr(params, "__len__") else " left: make a list of it to use it twice"
+        raise ValueError(f"{name} must list Tensors; this {type(params).__name__} has none{left}")
     for i, param in enumerate(listed):
-        fits = isinstance(param, Tensor) and param.array.dtype in (float32, float64)
+        fits = isinstance(param, Tensor) and param.array.dtype in KERNEL_DTYPES
         if not (fits and param.is_leaf and param.array.flags.writeable):
             raise TypeError(f"{name}[{i}] must be a writeable float32 or float64 leaf: {param!r}")
     if len(set(listed)) < len(listed):
@@ -43,12 +53,19 @@ def _parameters(params: Tensors, name: str = "params") -> list[Tensor]:
     return listed
 
 
-def _not_negative(**settings: float) -> Iterable[float]:
-    """The values of `settings`, in their order; an error if one is negative or not finite."""
-    for name, value in settings.items():
-        if not (isinstance(value, Real) and 0 <= value < math.inf):
-            raise ValueError(f"{name} must be a finite number that is not negative, got {value!r}")
-    return settings.values()
+def _checked(name: str, value: Any) -> Any:
+    """A setting as a float, or `betas` as two; a ValueError if it is out of range."""
+    if name == "betas":
+        if np.shape(value) != (2,) or not all(_is_from_0_to(1, beta) for beta in value):
+            raise ValueError(f"betas must be two numbers from 0 to below 1, got {value!r}")
+        return tuple(map(float, value))
+    if not _is_from_0_to(math.inf, value):
+        raise ValueError(f"{name} must be a finite number that is not negative, got {value!r}")
+    return float(value)  # one type, whatever the user gave: kernels are compiled once
+
+
+def _is_from_0_to(end: float, value: Any) -> bool:
+    return isinstance(value, Real) and 0 <= float(value) < end
 
 
 def zero_grad(params: Tensors) -> None:
@@ -61,19 +78,29 @@ def zero_grad(params: Tensors) -> None:
             param.grad.zero_()
 
 
-def _step(rule: Rule, param: Tensor, state: Sequence[np.ndarray], *settings: float) -> None:
-    """Move a parameter by an update kernel."""
+def _arrays(
+    param: Tensor, state: Sequence[np.ndarray], weight_decay: float = 0
+) -> list[np.ndarray]:
+    """What an update kernel takes: a parameter, its gradient and its state, if they all fit."""
     assert param.grad is not None  # whoever calls has made sure
     array, arrays = param.array, [param.array, param.grad.array, *state]
     for other in arrays:
         if other.shape != array.shape or other.dtype != array.dtype:
             raise RuntimeError(
-                f"a parameter of shape {array.shape} does not fit its state any more"
+                f"a parameter, now {array.dtype} of shape {array.shape}, does not fit its "
+                f"gradient or state any more, {other.dtype} {other.shape}; make a new optimiser"
             )
+    for own in (array, *state):
+        if not (own.flags.writeable and own.dtype in KERNEL_DTYPES):
+            raise RuntimeError(
+                f"a parameter of shape {array.shape}, and its state, must be writeable and "
+                f"float32 or float64, got {own.dtype}{'' if own.flags.writeable else ', read-only'}"
+            )
+    if weight_decay:  # a new array: the gradient itself stays as it is
+        arrays[1] = np.asarray(arrays[1] + weight_decay * array)
     if array.flags.f_contiguous and array.ndim > 1:  # any layout works; line by line, it is fast
         arrays = [array.T for array in arrays]
-    rule(*arrays, *map(float, settings))  # one type, whatever the user gave: one compilation
-    changes.note_change(array)
+    return arrays
 
 
 def _update(rule: Rule, loss: Tensor, params: Tensors, *settings: float, **state: Tensors) -> None:
@@ -91,10 +118,11 @@ def _update(rule: Rule, loss: Tensor, params: Tensors, *settings: float, **state
     for i, param in enumerate(params):
         if param.grad is None:
             raise RuntimeError(f"params[{i}] of shape {param.shape} has no gradient from this loss")
-    for param, *own in zip(params, *state.values()):
-        _step(rule, param, [tensor.array for tensor in own], *settings)
-        for tensor in own:
-            changes.note_change(tensor.array)
+    own = zip(params, *state.values())
+    for arrays in [_arrays(param, [tensor.array for tensor in its]) for param, *its in own]:
+        rule(*arrays, *settings)
+        for array in (arrays[0], *arrays[2:]):
+            changes.note_change(array)
 
 
 def gradient_update(loss: Tensor, params: Tensors, lr: float = 1e-3) -> None:
@@ -113,7 +141,7 @@ def gradient_update(loss: Tensor, params: Tensors, lr: float = 1e-3) -> None:
     Raises
     ------
     ValueError
-        If `lr` is negative, infinite or NaN, or one of the `params` comes twice.
+        If `lr` is negative, infinite or NaN, or if `params` is empty or holds one twice.
     TypeError
         If `params` is one Tensor, or holds something that cannot be updated in place.
     RuntimeError
@@ -127,8 +155,7 @@ def gradient_update(loss: Tensor, params: Tensors, lr: float = 1e-3) -> None:
     >>> w.grad, w  # 3 - 0.1 · 6
     (tensor(6.), tensor(2.4000, requires_grad=True))
     """
-    _not_negative(lr=lr)
-    _update(kernels.gradient_descent, loss, params, lr)
+    _update(kernels.gradient_descent, loss, params, _checked("lr", lr))
 
 
 def momentum_update(loss: Tensor, params: Tensors, grad_vel: Tensors,
@@ -144,8 +171,8 @@ def momentum_update(loss: Tensor, params: Tensors, grad_vel: Tensors,
     >>> velocity, w  # 0.5 · 1 - 0.1 · 6, and 3 - 0.1
     (tensor(-0.1000), tensor(2.9000, requires_grad=True))
     """
-    _not_negative(lr=lr, beta=beta)
-    _update(kernels.momentum, loss, params, lr, beta, grad_vel=grad_vel)
+    settings = _checked("lr", lr), _checked("beta", beta)
+    _update(kernels.momentum, loss, params, *settings, grad_vel=grad_vel)
 
 
 def rmsprop_update(loss: Tensor, params: Tensors, grad_sq: Tensors, lr: float = 1e-3,
@@ -160,30 +187,45 @@ def rmsprop_update(loss: Tensor, params: Tensors, grad_sq: Tensors, lr: float = 
     >>> square, w  # 6², and 3 - 0.1 · 6 / 6
     (tensor(36.), tensor(2.9000, requires_grad=True))
     """
-    _not_negative(lr=lr, alpha=alpha, epsilon=epsilon)
-    _update(kernels.rmsprop_inside, loss, params, lr, alpha, epsilon, grad_sq=grad_sq)
+    settings = _checked("lr", lr), _checked("alpha", alpha), _checked("epsilon", epsilon)
+    _update(kernels.rmsprop_inside, loss, params, *settings, grad_sq=grad_sq)
 
 
 class Optimizer:
     """What the optimisers share: parameters, settings, and a state for each parameter.
 
-    The settings are attributes and may be changed between steps: ``optimizer.lr *= 0.5``.
+    The settings are attributes and may be changed between steps: ``optimizer.lr *= 0.5``. With
+    a `weight_decay`, G + weight_decay * param takes the place of the gradient G: each step also
+    pulls the parameters towards 0. (``param.grad`` stays G.)
 
     Raises
     ------
     TypeError
-        If `params` is one Tensor or none, or holds something that cannot be updated in place.
+        If `params` is one Tensor or a model, or holds something that cannot be updated in place.
     ValueError
-        If a setting is negative, infinite or NaN, or one of the `params` comes twice.
-    RuntimeError
-        At a step, if a parameter has changed its shape or dtype.
+        If a setting is negative, infinite or NaN, also when it is assigned later, or if `params`
+        is empty or holds one twice.
     """
 
-    _move: Callable[..., None]  # each optimiser's own way to move one parameter
+    lr: float
+    weight_decay: float
+    _states: tuple[str, ...]  # the names that PyTorch gives to the arrays in `state`
+    _settings: tuple[str, ...] = ()
 
-    def __init__(self, params: Tensors, states: int):
+    def __init__(self, params: Tensors, **settings: Any):
         self.params = _parameters(params)
-        self.state = [[np.zeros_like(p.array) for _ in range(states)] for p in self.params]
+        self.state = [[np.zeros_like(p.array) for _ in self._states] for p in self.params]
+        self.steps = [0] * len(self.params)
+        self._settings = tuple(settings)
+        for name, value in settings.items():
+            setattr(self, name, value)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, _checked(name, value) if name in self._settings else value)
+
+    def __repr__(self) -> str:
+        settings = "".join(f", {name}={getattr(self, name)}" for name in self._settings)
+        return f"{type(self).__name__}({len(self.params)} parameters{settings})"
 
     def zero_grad(self) -> None:
         """Forget the gradients: ``param.grad = None``."""
@@ -191,10 +233,102 @@ class Optimizer:
             param.grad = None
 
     def step(self) -> None:
-        """Move every parameter that has a gradient."""
-        for param, state in zip(self.params, self.state, strict=True):
-            if param.grad is not None:
-                self._move(param, state)
+        """Move every parameter that has a gradient.
+
+        Raises
+        ------
+        RuntimeError
+            If none has, or if a parameter has become read-only, or of another shape or dtype
+            than its state. No parameter and no state has changed then.
+        ValueError
+            If parameters were added to `params`, or removed; they may be replaced.
+        """
+        if not len(self.params) == len(self.state) == len(self.steps):
+            raise ValueError(
+                f"params may be replaced, not added or removed: there were {len(self.state)}, "
+                f"now there are {len(self.params)}; make a new optimiser"
+            )
+        plan = [
+            (i, *self._plan(param, self.state[i], self.steps[i] + 1))
+            for i, param in enumerate(self.params)
+            if param.grad is not None
+        ]
+        if not plan:
+            raise RuntimeError(
+                "no parameter has a gradient: call loss.backward() before step(), "
+                "and zero_grad() before both, not between them"
+            )
+        for i, rule, arrays, settings in plan:
+            rule(*arrays, *settings)
+            self.steps[i] += 1
+            changes.note_change(arrays[0])
+
+    def _plan(self, param: Tensor, state: list[np.ndarray], t: int) -> Plan:
+        """How a parameter moves for the t-th time."""
+        raise NotImplementedError
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """All that a training needs to go on, besides the parameters, as copies.
+
+        They are, for `Adam`: the settings, as float64, under their names, such as ``lr`` and
+        ``betas``; ``steps``, the number of steps that each parameter has made; and the state of
+        each parameter by its place in `params` and PyTorch's name, such as ``0.exp_avg`` and
+        ``0.exp_avg_sq``. `save` can write them into a file.
+        """
+        state = {name: Tensor(np.array(getattr(self, name), float64)) for name in self._settings}
+        state["steps"] = Tensor(np.array(self.steps, np.int64))
+        for i, arrays in enumerate(self.state):
+            for name, array in zip(self._states, arrays):
+                state[f"{i}.{name}"] = Tensor(array.copy())
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` gave, or `load` has read from a file.
+
+        With the parameters restored as well (`Module.load_state_dict`), the next steps are the
+        same, bit for bit, as if the training had not been interrupted.
+
+        Raises
+        ------
+        TypeError
+            If `state` is not a mapping, such as a file name.
+        RuntimeError
+            If names are missing or unexpected, a shape or dtype differs, or a setting is out of
+            range; all are listed, and the optimiser is as it was.
+        """
+        check_state(state)
+        old = self.state_dict()
+        arrays = {name: old[name].array for name in (*self._settings, "steps")}
+        for i, param in enumerate(self.params):
+            arrays |= {f"{i}.{name}": param.array for name in self._states}
+        problems = [f"unexpected: {name}" for name in state if name not in arrays]
+        new: dict[str, np.ndarray] = {}
+        for name, array in arrays.items():
+            if name not in state:
+                problems.append(f"{name}: got nothing, wanted {array.dtype} {array.shape}")
+                continue
+            given = np.asarray(getattr(state[name], "array", state[name]))
+            if given.shape != array.shape or not np.can_cast(given.dtype, array.dtype, "safe"):
+                got = f"{given.dtype} {given.shape}"
+                problems.append(f"{name}: got {got}, wanted {array.dtype} {array.shape}")
+                continue
+            new[name] = np.empty_like(array)
+            new[name][...] = given
+            try:
+                if name in self._settings:
+                    _checked(name, given.tolist())
+                elif name == "steps" and np.any(given < 0):
+                    raise ValueError(f"steps must not be negative, got {given.tolist()}")
+            except ValueError as error:
+                problems.append(str(error))
+        if problems:
+            lines = "".join(f"\n  {problem}" for problem in problems)
+            raise RuntimeError(f"state does not fit {type(self).__name__}:{lines}")
+        for name in self._settings:
+            setattr(self, name, new[name].tolist())
+        self.steps = new["steps"].tolist()
+        places = range(len(self.params))
+        self.state = [[new[f"{i}.{name}"] for name in self._states] for i in places]
 
 
 class SGD(Optimizer):
@@ -203,15 +337,18 @@ class SGD(Optimizer):
     While lr is constant, the velocity of `momentum_update` is this one times -lr.
     """
 
-    def __init__(self, params: Tensors, lr: float = 1e-3, momentum: float = 0):
-        super().__init__(params, states=1)
-        self.lr, self.momentum = _not_negative(lr=lr, momentum=momentum)
+    momentum: float
+    _states = ("momentum_buffer",)
 
-    def _move(self, param: Tensor, state: list[np.ndarray]) -> None:
-        if self.momentum:
-            _step(kernels.sgd_momentum, param, state, self.lr, self.momentum)
-        else:
-            _step(kernels.gradient_descent, param, [], self.lr)
+    def __init__(self, params: Tensors, lr: float = 1e-3, momentum: float = 0,
+                 *, weight_decay: float = 0):  # fmt: skip
+        super().__init__(params, lr=lr, momentum=momentum, weight_decay=weight_decay)
+
+    def _plan(self, param: Tensor, state: list[np.ndarray], t: int) -> Plan:
+        if not self.momentum:
+            return kernels.gradient_descent, _arrays(param, [], self.weight_decay), (self.lr,)
+        arrays = _arrays(param, state, self.weight_decay)
+        return kernels.sgd_momentum, arrays, (self.lr, self.momentum)
 
 
 class RMSprop(Optimizer):
@@ -221,12 +358,17 @@ class RMSprop(Optimizer):
     ten times lr by default.
     """
 
-    def __init__(self, params: Tensors, lr: float = 1e-2, alpha: float = 0.99, eps: float = 1e-8):
-        super().__init__(params, states=1)
-        self.lr, self.alpha, self.eps = _not_negative(lr=lr, alpha=alpha, eps=eps)
+    alpha: float
+    eps: float
+    _states = ("square_avg",)
 
-    def _move(self, param: Tensor, state: list[np.ndarray]) -> None:
-        _step(kernels.rmsprop_outside, param, state, self.lr, self.alpha, self.eps)
+    def __init__(self, params: Tensors, lr: float = 1e-2, alpha: float = 0.99, eps: float = 1e-8,
+                 weight_decay: float = 0):  # fmt: skip
+        super().__init__(params, lr=lr, alpha=alpha, eps=eps, weight_decay=weight_decay)
+
+    def _plan(self, param: Tensor, state: list[np.ndarray], t: int) -> Plan:
+        arrays = _arrays(param, state, self.weight_decay)
+        return kernels.rmsprop_outside, arrays, (self.lr, self.alpha, self.eps)
 
 
 class Adam(Optimizer):
@@ -247,18 +389,17 @@ class Adam(Optimizer):
     tensor(2.9000, requires_grad=True)
     """
 
-    def __init__(self, params: Tensors, lr: float = 1e-3,
-                 betas: Sequence[float] = (0.9, 0.999), eps: float = 1e-8):  # fmt: skip
-        super().__init__(params, states=2)
-        self.lr, self.eps = _not_negative(lr=lr, eps=eps)
-        if np.shape(betas) != (2,) or not all(0 <= beta < 1 for beta in betas):
-            raise ValueError(f"betas must be two numbers from 0 to below 1, got {betas!r}")
-        self.betas = betas
-        self.steps: dict[Tensor, int] = {}
+    betas: tuple[float, float]
+    eps: float
+    _states = ("exp_avg", "exp_avg_sq")
 
-    def _move(self, param: Tensor, state: list[np.ndarray]) -> None:
-        t = self.steps[param] = self.steps.get(param, 0) + 1
-        _step(kernels.adam, param, state, self.lr, *self.betas, self.eps, t)
+    def __init__(self, params: Tensors, lr: float = 1e-3, betas: Sequence[float] = (0.9, 0.999),
+                 eps: float = 1e-8, weight_decay: float = 0):  # fmt: skip
+        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
+
+    def _plan(self, param: Tensor, state: list[np.ndarray], t: int) -> Plan:
+        arrays = _arrays(param, state, self.weight_decay)
+        return kernels.adam, arrays, (self.lr, *self.betas, self.eps, float(t))
 
 
 if not TYPE_CHECKING:  # a type checker is to find misspelt names

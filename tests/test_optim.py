@@ -1,10 +1,13 @@
 """Gradient descent and its variants: single steps, and whole trainings beside PyTorch."""
 
+import re
+
 import numba
 import numpy as np
 import pytest
 import torch
 from helpers import torch_mlp
+from hypothesis import given, strategies as st
 from torch import nn as torch_nn
 
 import minigrad as mg
@@ -40,13 +43,14 @@ def test_gradient_update_moves_parameters_that_are_views():
 
 
 @pytest.mark.parametrize("order", "CF")
+@pytest.mark.parametrize("weight_decay", [0, 0.5])
 @pytest.mark.parametrize("optimizer", [optim.SGD, optim.RMSprop, optim.Adam])
-def test_parameters_move_alike_in_any_layout(optimizer, order):
+def test_parameters_move_alike_in_any_layout(optimizer, weight_decay, order):
     numbers = np.arange(6.0).reshape(2, 3)
     w = mg.Tensor(np.asarray(numbers, order=order), requires_grad=True)
     plain = [mg.tensor(number, requires_grad=True) for number in numbers.flat]
     for params in ([w], plain):
-        stepper = optimizer(params, lr=0.1)
+        stepper = optimizer(params, lr=0.1, weight_decay=weight_decay)
         for _ in range(2):
             stepper.zero_grad()
             sum((param * param).sum() for param in params).backward()
@@ -86,7 +90,9 @@ def test_the_velocity_and_the_mean_square_are_the_callers():
     "name, settings",
     [
         ("SGD", {}), ("SGD", {"momentum": 0.5}), ("RMSprop", {}), ("RMSprop", {"alpha": 0.0}),
-        ("Adam", {}), ("Adam", {"betas": (0.0, 0.0)}),
+        ("Adam", {}), ("Adam", {"betas": (0.0, 0.0)}), ("SGD", {"weight_decay": 0.5}),
+        ("SGD", {"momentum": 0.5, "weight_decay": 0.5}), ("RMSprop", {"weight_decay": 0.5}),
+        ("Adam", {"weight_decay": 0.5}),
     ],
 )  # fmt: skip
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of kernels that run as plain Python
@@ -107,8 +113,10 @@ def test_optimizers_under_odd_gradients_as_in_pytorch(name, settings):
                 one.data, other.data = mg.ones(2), torch.ones(2)
         our_optimizer.step()
         their_optimizer.step()
-        for one, other in zip(ours, theirs):
-            np.testing.assert_allclose(one.tolist(), other.tolist(), rtol=1e-5)
+        for one, other, number in zip(ours, theirs, pair):
+            np.testing.assert_allclose(one.tolist(), other.tolist(), rtol=1e-5, atol=1e-6)
+            if number is not None:
+                np.testing.assert_array_equal(one.grad, [number] * 2)
     our_optimizer.zero_grad()
     assert ours[0].grad is None
 
@@ -121,7 +129,7 @@ def test_parameters_may_be_replaced_but_not_added():
     optimizer.step()
     assert old.item() == 1 and abs(new.item() - 0.9) < 1e-6
     optimizer.params.append(old)
-    with pytest.raises(ValueError, match="shorter"):
+    with pytest.raises(ValueError, match="replaced, not added"):
         optimizer.step()
 
 
@@ -137,6 +145,176 @@ def test_the_learning_rate_may_change_between_steps():
     optimizer.lr = 0
     optimizer.step()
     assert w.item() == 0.25
+
+
+def test_a_setting_that_is_refused_stays_as_it_was():
+    optimizer = optim.Adam([mg.ones(1, requires_grad=True)], lr=0.25, betas=[0.5, 0.75])
+    for name in ("lr", "betas", "eps", "weight_decay"):
+        before = getattr(optimizer, name)
+        with pytest.raises(ValueError, match=name):
+            setattr(optimizer, name, -1)
+        assert getattr(optimizer, name) == before
+    optimizer.lr *= 0.5
+    assert optimizer.lr == 0.125
+    expected = "Adam(1 parameters, lr=0.125, betas=(0.5, 0.75), eps=1e-08, weight_decay=0.0)"
+    assert repr(optimizer) == expected
+
+
+def test_two_optimizers_may_move_the_same_parameter():
+    w = mg.ones(1, requires_grad=True)
+    optimizers = optim.SGD([w], lr=0.25), optim.SGD([w], lr=0.5)
+    w.sum().backward()
+    for optimizer in optimizers:
+        optimizer.step()
+    assert w.item() == 0.25
+
+
+# Saved and restored, refused and untouched
+
+KINDS = {
+    "SGD": lambda params: optim.SGD(params, lr=0.1),
+    "SGD with momentum": lambda params: optim.SGD(params, 0.1, momentum=0.9, weight_decay=0.01),
+    "RMSprop": lambda params: optim.RMSprop(params, lr=0.1, alpha=0.7, eps=1e-3),
+    "Adam": lambda params: optim.Adam(params, 0.1, betas=(0.7, 0.8), eps=1e-3, weight_decay=0.01),
+}
+
+
+def bits(optimizer):
+    """All that a step may change."""
+    arrays = [p.array for p in optimizer.params] + [a for own in optimizer.state for a in own]
+    return [a.tobytes() for a in arrays], [*optimizer.steps], repr(optimizer)
+
+
+@pytest.mark.parametrize("interrupted_at", [0, 1, 5])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_restored_training_goes_on_as_if_uninterrupted(kind, interrupted_at, tmp_path):
+    """The second parameter, of another dtype and layout, has no gradient in every third step."""
+
+    def start(fill):
+        arrays = np.full(4, fill, "f4"), np.asfortranarray(np.full((2, 3), fill, "f8"))
+        params = [mg.Tensor(array, requires_grad=True) for array in arrays]
+        return params, KINDS[kind](params)
+
+    def train(params, optimizer, first, last):
+        for i in range(first, last):
+            rng = np.random.default_rng(i)
+            for param in params if i % 3 else params[:1]:
+                param.grad = mg.tensor(rng.normal(size=param.shape), param.dtype)
+            optimizer.lr *= 0.9
+            optimizer.step()
+            optimizer.zero_grad()
+
+    params, optimizer = start(1)
+    train(params, optimizer, 0, interrupted_at)
+    saved = optimizer.state_dict()
+    mg.save(saved, tmp_path / "optimizer.npz")
+    mg.save({str(i): param for i, param in enumerate(params)}, tmp_path / "params.npz")
+    train(params, optimizer, interrupted_at, 10)
+
+    for state in (mg.load(tmp_path / "optimizer.npz"), saved):  # what was saved is a copy
+        others, restored = start(2)
+        others[0].grad = mg.ones(4)
+        restored.step()  # a state that must be forgotten
+        restored.zero_grad()
+        for param, value in zip(others, mg.load(tmp_path / "params.npz").values()):
+            param.set_numbers(..., value.array)
+        restored.load_state_dict(state)
+        train(others, restored, interrupted_at, 10)
+        assert bits(restored) == bits(optimizer)
+
+
+def test_a_state_dict_may_hold_numbers_and_lists():
+    optimizer = optim.SGD([mg.ones(2, requires_grad=True)])
+    optimizer.load_state_dict(
+        {
+            "lr": 0.1,
+            "momentum": 1,
+            "weight_decay": 0,
+            "steps": [3],
+            "0.momentum_buffer": np.ones(2, "f4"),
+        }
+    )
+    assert (optimizer.lr, optimizer.momentum, optimizer.steps) == (0.1, 1, [3])
+    assert optimizer.state[0][0].tolist() == [1, 1]
+
+
+def freeze(optimizer, i):
+    optimizer.params[i].array.flags.writeable = False
+
+
+def freeze_state(optimizer, i):
+    optimizer.state[i][-1].flags.writeable = False
+
+
+def reshape(optimizer, i):
+    optimizer.params[i].data = mg.ones(7)
+    optimizer.params[i].grad = mg.ones(7)
+
+
+def change_dtype(optimizer, i):
+    optimizer.params[i].data = mg.ones(2, dtype="f2")
+    optimizer.params[i].grad = mg.ones(2, dtype="f2")
+
+
+def reshape_gradient(optimizer, i):
+    optimizer.params[i].grad.data = mg.ones(7)
+
+
+def change_dtype_of_gradient(optimizer, i):
+    optimizer.params[i].grad.data = mg.ones(2, dtype="f8")
+
+
+def add(optimizer, i):
+    optimizer.params.append(mg.ones(2, requires_grad=True))
+
+
+DAMAGES = [
+    freeze, freeze_state, reshape, change_dtype, reshape_gradient, change_dtype_of_gradient, add,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("kind", KINDS)
+@given(good=st.integers(0, 3), after=st.integers(0, 1), steps=st.integers(0, 2))
+def test_a_step_moves_all_parameters_or_none(kind, damage, good, after, steps):
+    """Of a few parameters, the one after the first `good` ones is damaged."""
+    if kind == "SGD" and damage in (freeze_state, reshape):
+        return  # without momentum there is no state to fit
+    params = [mg.ones(2, requires_grad=True) for _ in range(good + 1 + after)]
+    optimizer = KINDS[kind](params)
+    for _ in range(steps):
+        for param in params:
+            param.grad = mg.ones(2)
+        optimizer.step()
+    for param in params:
+        param.grad = mg.ones(2)
+    damage(optimizer, good)
+    before = bits(optimizer)
+    with pytest.raises((RuntimeError, ValueError)):
+        optimizer.step()
+    assert bits(optimizer) == before
+
+
+@given(data=st.data(), kind=st.sampled_from(sorted(KINDS)))
+def test_a_state_is_loaded_wholly_or_not_at_all(data, kind):
+    optimizer, other = (
+        KINDS[kind]([mg.ones(2, requires_grad=True) for _ in range(3)]) for _ in "ab"
+    )
+    for param in other.params:
+        param.grad = mg.ones(2)
+    other.lr = 0.5
+    other.step()
+    state = other.state_dict()
+    bad = data.draw(st.lists(st.sampled_from(sorted(state)), min_size=1, unique=True))
+    for name in bad:
+        wrong = [mg.ones(3, 3), "words", np.array(1j)]
+        state[name] = data.draw(st.sampled_from(wrong)) if data.draw(st.booleans()) else None
+    state = {name: value for name, value in state.items() if value is not None}
+    before = bits(optimizer)
+    with pytest.raises(RuntimeError) as raised:
+        optimizer.load_state_dict(state)
+    assert bits(optimizer) == before
+    assert sorted(re.findall(r"\n  (\S+): got", str(raised.value))) == sorted(bad)
 
 
 # Whole trainings beside PyTorch. An entry makes, from the parameters, what takes a step from
@@ -193,8 +371,18 @@ OPTIMIZERS = {
     ),
     "RMSprop": tuple(stepper(library.RMSprop, lr=1e-3) for library in (optim, torch.optim)),
     "Adam": (stepper(optim.Adam), stepper(torch.optim.Adam)),
+    "SGD with weight decay": tuple(
+        stepper(library.SGD, lr=0.1, weight_decay=0.1) for library in (optim, torch.optim)
+    ),
+    "SGD with momentum and weight decay": tuple(
+        stepper(library.SGD, lr=0.02, momentum=0.9, weight_decay=0.1)
+        for library in (optim, torch.optim)
+    ),
+    "RMSprop with weight decay": tuple(
+        stepper(library.RMSprop, lr=1e-3, weight_decay=0.1) for library in (optim, torch.optim)
+    ),
     "Adam with all settings": tuple(
-        stepper(library.Adam, lr=2e-3, betas=(0.8, 0.99), eps=1e-6)
+        stepper(library.Adam, lr=2e-3, betas=(0.8, 0.99), eps=1e-6, weight_decay=0.1)
         for library in (optim, torch.optim)
     ),
 }  # fmt: skip
