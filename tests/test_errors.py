@@ -7,6 +7,7 @@ test_examples.py.
 import io
 import math
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -64,10 +65,57 @@ def update(w, lr):
     optim.gradient_update(w.loss, w.model.parameters(), lr=lr)
 
 
+def colliding(w):
+    """A model two of whose parameters have one name."""
+    model = nn.Sequential(w.model)
+    model.heads = {1: nn.Parameter(w.plain), "1": nn.Parameter(w.unused)}
+    return model
+
+
+def frozen(parameter):
+    parameter.array.flags.writeable = False
+
+
+def step_frozen(w):
+    optimizer = optim.SGD([w.x])
+    frozen(w.x)
+    optimizer.step()
+
+
+def load_into_frozen(w):
+    frozen(w.model.main[2].bias)
+    w.model.load_state_dict(nn.MLP(3, 3, [4]).state_dict())
+
+
+def load_into_adam(w, changes):
+    """Load the state of an Adam with entries changed, added, or (None) left out."""
+    optimizer = optim.Adam([w.x, w.unused])
+    entries = optimizer.state_dict() | changes
+    optimizer.load_state_dict({name: value for name, value in entries.items() if value is not None})
+
+
+def set_later(w, name, value):
+    optimizer = optim.Adam([w.x]) if name == "betas" else optim.RMSprop([w.x])
+    optimizer = optim.SGD([w.x]) if name == "momentum" else optimizer
+    setattr(optimizer, name, value)
+
+
 def reshaped(optimizer):
     (param,) = optimizer.params
     param.data = mg.ones(30)
     (param * param).sum().backward()
+    optimizer.step()
+
+
+def halved(optimizer):
+    (param,) = optimizer.params
+    param.data = mg.ones(2, dtype="f2")
+    param.grad = mg.ones(2, dtype="f2")
+    optimizer.step()
+
+
+def added(optimizer, param):
+    optimizer.params.append(param)
     optimizer.step()
 
 
@@ -295,8 +343,42 @@ NN = {
         TypeError, "data must be real numbers, got 'words'",
     ),
     "state a file name": (
-        lambda w: w.model.load_state_dict("model.npz"), TypeError, "must map names to Tensors, got str",
+        lambda w: w.model.load_state_dict("model.npz"),
+        TypeError, r"must map names to Tensors, got str; mg.load\(path\) reads a file",
     ),
+    "state a model": (
+        lambda w: w.model.load_state_dict(nn.MLP(3, 3, [4])),
+        TypeError, r"must map names to Tensors, got MLP; give its state_dict\(\)",
+    ),
+    "state_dict not called": (
+        lambda w: w.model.load_state_dict(w.model.state_dict),
+        TypeError, r"must map names to Tensors, got method; call it: its \(\) is missing",
+    ),
+    "state into a read-only parameter": (
+        load_into_frozen, RuntimeError, "MLP:\n  main.2.bias: is read-only in the model$",
+    ),
+    "two parameters of one name": (
+        lambda w: colliding(w).state_dict(),
+        ValueError, r"two Parameters, of shapes \(2, 3\) and \(4,\), are both named heads.1: the keys",
+    ),
+    "train with data": (lambda w: w.model.train(w.plain), ValueError, "mode must be True or False, got tensor"),
+    "reduction of a loss": (
+        lambda w: nn.CrossEntropyLoss(reduction="avg"),
+        ValueError, "CrossEntropyLoss: reduction must be mean, sum or none, got 'avg'",
+    ),
+    "reduction of MSELoss": (
+        lambda w: nn.MSELoss(w.plain), ValueError, "MSELoss: reduction must be mean, sum or none, got tensor",
+    ),
+    "MSELoss of two shapes": (
+        lambda w: nn.MSELoss()(w.plain[:, 0], w.plain[:, :1]),
+        ValueError, r"wanted two of one shape, got input \(2,\) and target \(2, 1\)",
+    ),
+    "Flatten nothing": (
+        lambda w: nn.Flatten(2, 1)(mg.ones(2, 3, 4)),
+        RuntimeError, r"Flatten\(start_dim=2, end_dim=1\): of shape \(2, 3, 4\), the end comes before",
+    ),
+    "Flatten a vector": (lambda w: nn.Flatten()(w.unused), IndexError, "start_dim: axis 1 is out of bounds"),
+    "Softmax": (lambda w: nn.Softmax(2)(w.plain), IndexError, "dim: axis 2 is out of bounds"),
 }  # fmt: skip
 
 SERIALIZATION = {
@@ -321,6 +403,43 @@ SERIALIZATION = {
         lambda w: w.model.load_state_dict(mg.load(w.file(w.saved(nn.MLP(3, 3).state_dict())))),
         RuntimeError, r"main.2.weight: got nothing.*\n  main.2.bias: got nothing",
     ),
+    "saving a model": (
+        lambda w: mg.save(w.model, w.folder / "a.npz"),
+        TypeError, r"state must map names to Tensors, got MLP; give its state_dict\(\)",
+    ),
+    "saving an optimiser": (
+        lambda w: mg.save(optim.SGD([w.x]), w.folder / "a.npz"),
+        TypeError, r"state must map names to Tensors, got SGD; give its state_dict\(\)",
+    ),
+    "saving a method": (
+        lambda w: mg.save(w.model.state_dict, w.folder / "a.npz"),
+        TypeError, r"got method; call it: its \(\) is missing",
+    ),
+    "saving the wrong way round": (
+        lambda w: mg.save("a.npz", w.model.state_dict()),
+        TypeError, r"got str; mg.load\(path\) reads a file, mg.save\(state, path\) writes one",
+    ),
+    "saving a list": (
+        lambda w: mg.save([w.x], w.folder / "a.npz"), TypeError, "state must map names to Tensors, got list$",
+    ),
+    "saving under a number": (
+        lambda w: mg.save({1: w.x, "1": w.plain}, w.folder / "a.npz"), TypeError, "names must be strings, got 1$",
+    ),
+    "loading into a model": (
+        lambda w: mg.load(w.model),
+        TypeError, r"path must be a file name, got MLP; .* write model.load_state_dict\(mg.load\(path\)\)",
+    ),
+    "loading not called": (
+        lambda w: w.model.load_state_dict(mg.load), TypeError, r"got function; call it: its \(\) is missing",
+    ),
+    "file of a model into an optimiser": (
+        lambda w: optim.SGD([w.x]).load_state_dict(mg.load(w.file(w.saved(w.model.state_dict())))),
+        RuntimeError, r"(?s)SGD:\n  unexpected: main.0.weight\n.*\n  lr: got nothing, .*\n  0.momentum_buffer: got nothing",
+    ),
+    "file as params": (
+        lambda w: optim.SGD(mg.load(w.file(w.saved(w.model.state_dict())))),
+        TypeError, r"params must list Tensors, got dict; write \[w\] or model.parameters\(\)",
+    ),
     "file into no folder": (lambda w: mg.save({}, w.folder / "no" / "a.npz"), FileNotFoundError, "no/"),
 }  # fmt: skip
 
@@ -332,10 +451,26 @@ OPTIM = {
     "loss without graph": (
         lambda w: optim.gradient_update(w.plain.sum(), [w.x]), RuntimeError, "loss must be one number made",
     ),
-    "params one Tensor": (lambda w: optim.zero_grad(w.x), TypeError, "params must list Tensors; this Tensor has none"),
-    "params a model": (
-        lambda w: optim.zero_grad(w.model), TypeError, "params must list Tensors; this MLP has none",
+    "params one Tensor": (
+        lambda w: optim.zero_grad(w.x), TypeError, r"params must list Tensors, got Tensor; write \[w\] or",
     ),
+    "params a model": (
+        lambda w: optim.zero_grad(w.model), TypeError, r"list Tensors, got MLP; write model.parameters\(\)",
+    ),
+    "params a model of an optimiser": (
+        lambda w: optim.SGD(w.model.main), TypeError, r"list Tensors, got Sequential; write model.parameters\(\)",
+    ),
+    "params a model of an update": (
+        lambda w: optim.gradient_update(w.loss, w.model), TypeError, r"got MLP; write model.parameters\(\)",
+    ),
+    "params a method": (
+        lambda w: optim.SGD(w.model.parameters),
+        TypeError, r"params must list Tensors, got method; .* \(\) is missing after it: model.parameters\(\)",
+    ),
+    "params a method of an update": (
+        lambda w: optim.gradient_update(w.loss, w.model.parameters), TypeError, r"got method; .* \(\) is missing",
+    ),
+    "params empty": (lambda w: optim.SGD([]), ValueError, "params must list Tensors; this list has none$"),
     "params arrays": (
         lambda w: optim.zero_grad([np.ones(3)]), TypeError, r"params\[0\] must be a writeable .* leaf: array",
     ),
@@ -344,7 +479,8 @@ OPTIM = {
         TypeError, r"params\[1\] must be a writeable float32 or float64 leaf: .*float16",
     ),
     "params used up": (
-        lambda w: optim.SGD(p for p in ()), TypeError, r"this generator has none \(left\)",
+        lambda w: optim.SGD(p for p in ()),
+        ValueError, "this generator has none left: make a list of it to use it twice",
     ),
     "beta": (
         lambda w: optim.momentum_update(w.graph, [w.x], [mg.zeros_like(w.x)], beta=-1),
@@ -365,7 +501,55 @@ OPTIM = {
     ),
     "parameter of a new shape": (
         lambda w: reshaped(optim.SGD([mg.ones(2, requires_grad=True)], momentum=0.9)),
-        RuntimeError, r"shape \(30,\) does not fit its state any more",
+        RuntimeError, r"now float32 of shape \(30,\), does not fit its .* state any more, float32 \(2,\)",
+    ),
+    "parameter read-only": (
+        step_frozen,
+        RuntimeError, r"a parameter of shape \(2, 3\), .* must be writeable .*, got float32, read-only",
+    ),
+    "parameter half precision": (
+        lambda w: halved(optim.SGD([mg.ones(2, requires_grad=True)])),
+        RuntimeError, r"a parameter of shape \(2,\), .* float32 or float64, got float16$",
+    ),
+    "step without gradients": (
+        lambda w: optim.Adam([w.unused]).step(),
+        RuntimeError, r"no parameter has a gradient: call loss.backward\(\) before step\(\), and zero_grad\(\)",
+    ),
+    "params added": (
+        lambda w: added(optim.SGD([w.x]), w.unused),
+        ValueError, "may be replaced, not added or removed: there were 1, now there are 2",
+    ),
+    **{
+        f"{name} {value!r} later": (
+            lambda w, name=name, value=value: set_later(w, name, value),
+            ValueError, f"{name} must be .*, got {re.escape(repr(value))}",
+        )
+        for name, value in [
+            ("lr", -1), ("lr", math.nan), ("lr", math.inf), ("lr", "fast"), ("lr", None),
+            ("momentum", -0.9), ("alpha", math.nan), ("eps", -1e-8), ("weight_decay", -1),
+            ("betas", (0.9, 1)), ("betas", (0.9, math.nan)), ("betas", 0.9), ("betas", ("a", "b")),
+        ]
+    },
+    "weight_decay": (
+        lambda w: optim.SGD([w.x], weight_decay=-0.1),
+        ValueError, "weight_decay must be a finite number that is not negative, got -0.1",
+    ),
+    "state of an optimiser, all at once": (
+        lambda w: load_into_adam(
+            w,
+            {
+                "lr": -1.0, "betas": [0.9, 2.0], "eps": None, "steps": [3, -1], "momentum": 0.9,
+                "0.exp_avg": mg.zeros(3), "1.exp_avg": np.zeros(4), "1.exp_avg_sq": "words",
+            },
+        ),
+        RuntimeError, r"Adam:\n  unexpected: momentum\n  lr must be .*, got -1.0\n  betas must be .*\n"
+        r"  eps: got nothing, wanted float64 \(\)\n  steps must not be negative, got \[3, -1\]\n"
+        r"  0.exp_avg: got float32 \(3,\), wanted float32 \(2, 3\)\n"
+        r"  1.exp_avg: got float64 \(4,\), wanted float32 \(4,\)\n"
+        r"  1.exp_avg_sq: got <U5 \(\), wanted float32 \(4,\)$",
+    ),
+    "state of an optimiser a file name": (
+        lambda w: optim.SGD([w.x]).load_state_dict("a.npz"), TypeError, r"got str; mg.load\(path\) reads",
     ),
     "num_points": (
         lambda w: datasets.sample_minibatch(w.plain, w.ints, 0), ValueError, "num_points must be positive, got 0",
