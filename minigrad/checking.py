@@ -45,8 +45,9 @@ def gradcheck(
     Raises
     ------
     GradcheckError
-        With the input, the worst element, both values and the step; or if `f` changes its
-        inputs, is not a function of them alone, or has a VJP that returns an array it keeps.
+        With the input, the worst element, both values and the step (and the slopes on both sides,
+        if `f` seems to have a kink there); or if `f` changes its inputs, is not a function of
+        them alone, or has a VJP that returns an array it keeps.
     TypeError
         If no input requires grad, or one that does or the result is not float64.
     """
@@ -74,6 +75,21 @@ def gradcheck(
 
     def value(arrays: Sequence[Any]) -> np.ndarray:
         return call([np.copy(a) for a in arrays])[0].detach().numpy()
+
+    def moved(i: int, index: tuple[int, ...], number: float) -> np.ndarray:
+        """f, with one element of input i replaced."""
+        kept, arrays[i][index] = arrays[i][index], number
+        result = value(arrays)
+        arrays[i][index] = kept
+        return result
+
+    def one_sided(i: int, index: tuple[int, ...], step: float) -> list[float]:
+        """The slopes (f(x) - f(x - h)) / h and (f(x + h) - f(x)) / h."""
+        here = arrays[i][index]
+        others = [here - step, here + step]
+        with np.errstate(all="ignore"):
+            changes = [np.sum((moved(i, index, x) - value(arrays)) * weights) for x in others]
+        return [change / (x - here) + 0.0 for change, x in zip(changes, others)]  # no "-0"
 
     arrays = [x.array.copy() if isinstance(x, Tensor) else x for x in inputs]
     # The gradient is taken on the very arrays that were given, in their layout in memory.
@@ -104,23 +120,26 @@ def gradcheck(
         for index in np.ndindex(numeric.shape):
             kept = arrays[i][index]
             up, down = kept + steps[index], kept - steps[index]
-            arrays[i][index] = up
-            f_up = value(arrays)
-            arrays[i][index] = down
-            f_down = value(arrays)
-            arrays[i][index] = kept
-            # the step as rounded, not 2h
-            numeric[index] = np.sum((f_up - f_down) * weights) / (up - down)
+            difference = moved(i, index, up) - moved(i, index, down)
+            numeric[index] = np.sum(difference * weights) / (up - down)  # as rounded, not 2h
         analytic = grads.get(i, np.zeros_like(numeric))
         error = np.abs(analytic - numeric)
         allowed = atol + rtol * max(np.abs(numeric).max(initial=0), np.abs(analytic).max(initial=0))
         if not (np.all(error <= allowed) and np.isfinite(allowed)):
             flat = np.argmax(np.where(np.isnan(error), np.inf, error))
             worst = tuple(map(int, np.unravel_index(flat, error.shape)))
+            left, right = one_sided(i, worst, steps[worst])
+            nearer_left, nearer_right = one_sided(i, worst, steps[worst] / 10)
+            # Where f is smooth, the two differ by about h f'', a tenth of it for a tenth of h.
+            jump, nearer_jump = abs(right - left), abs(nearer_right - nearer_left)
+            clear = 1e-3 * max(abs(left), abs(right), abs(analytic[worst]))
+            kink = jump > clear and not 0.05 < nearer_jump / jump < 0.2
+            hint = f"; the slope is {left:.6g} on the left and {right:.6g} on the right"
             raise GradcheckError(
                 f"input {i}, element {worst}, which is {arrays[i][worst]:.6g}: "
                 f"analytic gradient {analytic[worst]:.10g}, finite difference "
                 f"{numeric[worst]:.10g} (of a random combination of the outputs; "
                 f"step {steps[worst]:.2g}, allowed error {allowed:.2g})"
+                + (f"{hint}: is f smooth here?" if kink else "")
             )
     return True

@@ -9,6 +9,7 @@ draw as it runs, and `given(strategy)(check)()` runs `check` on many draws.
 
 import itertools
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from unittest import mock
@@ -575,6 +576,37 @@ def test_gradcheck_does_not_take_an_infinite_gradient_for_a_large_tolerance():
         f = mg.operation(lambda x: (2 * x, lambda G: G * np.array(wrong)))
         with pytest.raises(mg.GradcheckError, match=r"element \(0,\)"):
             mg.gradcheck(f, x)
+
+
+@pytest.mark.parametrize(
+    "f, x",
+    [
+        (mg.relu, [0.0, 2.0]),
+        (mg.relu, [1e-6, 2.0]),  # not at the kink, but within the step
+        (mg.relu, [-4e-6, 0.0]),
+        (mg.operation(lambda x: (np.abs(x), lambda G: np.where(x > 0, G, -G))), [0.0]),
+        (lambda x: x.max(dim=0).values, [3.0, 1.0, 3.0]),
+    ],
+)
+def test_gradcheck_asks_about_a_kink(f, x):
+    x = mg.tensor(x, dtype=mg.float64, requires_grad=True)
+    with pytest.raises(mg.GradcheckError, match="is f smooth here") as caught:
+        mg.gradcheck(f, x)
+    pattern = r"; the slope is (\S+) on the left and (\S+) on the right: is f smooth here\?$"
+    left, right = map(float, re.search(pattern, str(caught.value)).groups())
+    central = float(re.search("finite difference ([^ ]+)", str(caught.value))[1])
+    assert right - left > 0.3 and central == pytest.approx((left + right) / 2, rel=1e-4)
+
+
+@pytest.mark.parametrize("f", [lambda x: x * x, lambda x: x.exp(), lambda x: x**4 - 3 * x])
+@pytest.mark.parametrize("x", [0.0, 1e-6, -1e-3, 1.0, -5.0])
+@pytest.mark.parametrize("wrong", [1.0, 1e-2, 2e-5])
+def test_gradcheck_asks_about_no_kink_where_f_is_smooth(f, x, wrong):
+    zero = mg.operation(lambda x: (0 * x, lambda G: wrong * G * (1 + abs(x))))
+    x = mg.tensor(x, dtype=mg.float64, requires_grad=True)
+    with pytest.raises(mg.GradcheckError) as caught:
+        mg.gradcheck(lambda x: f(x) + zero(x), x, rtol=1e-8)
+    assert "smooth" not in str(caught.value)
 
 
 def test_gradcheck_tries_the_layout_it_is_given():
