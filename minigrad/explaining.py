@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import sys
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,28 @@ from .tensors import Tensor
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
+
+
+READABLE = {
+    "∂": "d", "Σ": "sum", "ᵀ": ".T", "²": "^2", "³": "^3", "⁴": "^4", "·": "*", "µ": "u",
+}  # fmt: skip
+
+
+def _readable(error: UnicodeError) -> tuple[str, int]:
+    """What to write instead of characters that an encoding lacks: ``dL/dv1`` for ``∂L/∂v1``."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    missing = error.object[error.start : error.end]
+    return "".join(READABLE.get(character, "?") for character in missing), error.end
+
+
+codecs.register_error("minigrad.readable", _readable)
+
+
+def say(text: str) -> None:
+    """Print `text`, in the characters that stdout has: a file or a pipe may lack some."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    print(text.encode(encoding, "minigrad.readable").decode(encoding))
 
 
 def show(array: ArrayLike) -> str:
@@ -78,9 +102,10 @@ def explain(loss: Tensor) -> None:
 
     The nodes of the graph are numbered v1, v2, ... in the order of their creation; a leaf's is
     created when it is first used. G is the gradient that arrives at a node; below it is what
-    leaves for each of its inputs. Where several contributions meet, their sum is shown. A
-    `loss` of more than one element is explained for the sum of its elements. Ask before an
-    optimiser moves the parameters: the VJPs read the arrays as they are now.
+    leaves for each of its inputs. Where several contributions meet, their sum is shown. L is
+    `loss`, or the sum of its elements if it does not have exactly one. Ask before an optimiser
+    moves the parameters: the VJPs read the arrays as they are now. A character that the encoding
+    of stdout lacks is replaced: dL/dv1 stands for ∂L/∂v1.
 
     Parameters
     ----------
@@ -93,12 +118,13 @@ def explain(loss: Tensor) -> None:
     """
     described = tape(loss)
     names = {node: name for node, (name, _) in described.items()}
-    print("Forward")
+    say("Forward")
     for node, (name, made) in described.items():
-        print(f"  {name} = {made} = {show(node.result)}")
+        say(f"  {name} = {made} = {show(node.result)}")
 
-    print(f"\nBackward, with L = {names[loss.node]}")
-    print(f"  ∂L/∂{names[loss.node]} = {show(np.ones_like(loss.array))}")
+    total = "" if loss.array.size == 1 else "sum of "
+    say(f"\nBackward, with L = {total}{names[loss.node]}")
+    say(f"  ∂L/∂{names[loss.node]} = {show(np.ones_like(loss.array))}")
     totals: dict[Node, Any] = {}  # as far as the sweep has come
     for node, arriving, contributions in turns(loss):
         if node.op is None:
@@ -106,7 +132,7 @@ def explain(loss: Tensor) -> None:
             continue
         name, made = described[node]
         inputs = [names[parent] for parent in node.parents]
-        print(f"  at {name} = {made}, G = {show(arriving)}")
+        say(f"  at {name} = {made}, G = {show(arriving)}")
         rules = getattr(node.op, "rule", repeat("its own rule"))
         for parent, vjp, contribution, rule in zip(node.parents, node.vjps, contributions, rules):
             if vjp is None:
@@ -117,9 +143,9 @@ def explain(loss: Tensor) -> None:
             met = parent in totals
             totals[parent] = totals[parent] + contribution if met else contribution
             line = f"    to {names[parent]}: {rule} = {show(contribution)}"
-            print(line + (f"; added up: {show(totals[parent])}" if met else ""))
+            say(line + (f"; added up: {show(totals[parent])}" if met else ""))
 
-    print("\nGradients of the leaves")
+    say("\nGradients of the leaves")
     for node, name in names.items():
         if node.op is None and node in totals:
-            print(f"  ∂L/∂{name} = {show(totals[node])}")
+            say(f"  ∂L/∂{name} = {show(totals[node])}")

@@ -2,6 +2,8 @@
 
 import functools
 import inspect
+import io
+import sys
 
 import numpy as np
 import pytest
@@ -113,7 +115,13 @@ GRAPHS = {
         "to v1: G where v1 was picked (the sum of several), else 0 = [2, 0, 1]",
     ),
     "the MLP": (whole_step, "Gᵀ @ v9 = (10, 10), "),
-    "no scalar": (lambda: mg.ones(2, requires_grad=True) * 3, "∂L/∂v1 = [3, 3]"),
+    "no scalar": (
+        lambda: mg.ones(2, requires_grad=True) * 3,
+        "\nBackward, with L = sum of v3\n  ∂L/∂v3 = [1, 1]\n",
+    ),
+    "no scalar, its leaf": (lambda: mg.ones(2, requires_grad=True) * 3, "∂L/∂v1 = [3, 3]"),
+    "no element": (lambda: mg.ones(0, requires_grad=True) * 3, "with L = sum of v3\n"),
+    "one element": (lambda: mg.ones(1, 1, requires_grad=True) * 3, "with L = v3\n"),
     "a leaf": (lambda: mg.ones((), requires_grad=True), "∂L/∂v1 = 1"),
 }
 
@@ -145,6 +153,32 @@ def assert_nothing_overlaps(figure):
     for start, end in map(axes.transData.transform, [*segments, *arrows]):
         points = (1 - along) * start + along * end
         assert not any(box.padded(-2).contains(*point) for box in boxes for point in points)
+
+
+@mg.operation
+@mg.rule("G * Σ₁")
+def größe(x):
+    return x * 1, lambda G: G
+
+
+@pytest.mark.parametrize(
+    "encoding, lines",
+    [
+        ("ascii", ["dL/dv1 = 1", "to v1: G * (1 - v2^2) = ", "at v3 = gr??e(v2)", "G * sum?"]),
+        ("cp1252", ["dL/dv1 = 1", "to v1: G * (1 - v2²) = ", "at v3 = größe(v2)", "G * sum?"]),
+        ("utf-8", ["∂L/∂v1 = 1", "to v1: G * (1 - v2²) = ", "at v3 = größe(v2)", "G * Σ₁"]),
+        ("utf-16", ["∂L/∂v1 = 1", "to v1: G * (1 - v2²) = ", "at v3 = größe(v2)", "G * Σ₁"]),
+        (None, ["∂L/∂v1 = 1", "to v1: G * (1 - v2²) = ", "at v3 = größe(v2)", "G * Σ₁"]),
+    ],
+)
+def test_explain_where_characters_are_missing(encoding, lines, monkeypatch):
+    stdout = io.TextIOWrapper(io.BytesIO(), encoding) if encoding else io.StringIO()
+    monkeypatch.setattr(sys, "stdout", stdout)
+    mg.explain(größe(mg.zeros((), requires_grad=True).tanh()))
+    assert sys.stdout is stdout and stdout.errors == (encoding and "strict")  # as it was
+    stdout.seek(0)
+    printed = stdout.read()
+    assert all(line in printed for line in lines), printed
 
 
 def test_explain_changes_nothing(capsys):
