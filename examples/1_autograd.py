@@ -4,12 +4,13 @@ python examples/1_autograd.py --help     all settings
 """
 
 # %%
+import common
+from common import BLUE, GREEN, ORANGE, PINK
+
 import matplotlib.pyplot as plt
 import numpy as np
 
-import common
 import minigrad as mg
-from common import BLUE, GREEN, ORANGE, PINK
 from minigrad import optim
 
 args = common.arguments(__doc__, steps=(200, "steps of gradient descent"))

@@ -4,11 +4,11 @@ python examples/2_data.py --data mnist
 """
 
 # %%
-import matplotlib.pyplot as plt
-import numpy as np
-
 import common
 from common import BLUE, RED
+
+import matplotlib.pyplot as plt
+import numpy as np
 
 args = common.arguments(__doc__)
 train_set, test_set = common.load(args.data)

@@ -4,12 +4,13 @@ python examples/3_softmax_regression.py --seed 1
 """
 
 # %%
+import common
+from common import BLUE, GREEN, ORANGE
+
 import matplotlib.pyplot as plt
 import numpy as np
 
-import common
 import minigrad as mg
-from common import BLUE, GREEN, ORANGE
 from minigrad import functional as F, nn, optim
 
 args = common.arguments(__doc__, steps=(200, "steps of gradient descent"))

@@ -4,14 +4,15 @@ python examples/6_minibatches.py --data mnist --seconds 5
 """
 
 # %%
+import common
+from common import BLUE, GREEN, ORANGE
+
 import time
 
 import matplotlib.pyplot as plt
 import numpy as np
 
-import common
 import minigrad as mg
-from common import BLUE, GREEN, ORANGE
 from minigrad import functional as F, nn, optim
 from minigrad.datasets import sample_minibatch
 

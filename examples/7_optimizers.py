@@ -4,12 +4,13 @@ python examples/7_optimizers.py --data mnist
 """
 
 # %%
+import common
+from common import BLUE, GREEN, ORANGE, PINK
+
 import matplotlib.pyplot as plt
 import numpy as np
 
-import common
 import minigrad as mg
-from common import BLUE, GREEN, ORANGE, PINK
 from minigrad import functional as F, nn, optim
 from minigrad.datasets import sample_minibatch
 

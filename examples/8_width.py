@@ -4,12 +4,13 @@ python examples/8_width.py --data mnist
 """
 
 # %%
+import common
+from common import BLUE, RED
+
 import matplotlib.pyplot as plt
 import numpy as np
 
-import common
 import minigrad as mg
-from common import BLUE, RED
 from minigrad import functional as F, nn, optim
 
 args = common.arguments(

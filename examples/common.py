@@ -1,13 +1,68 @@
-"""What the scripts share: their command line, their data, their colours."""
+"""What the scripts share: how they end at Ctrl-C, their command line, data and colours.
+
+Import it first: what a script imports, and that takes a second, can then be interrupted, too.
+"""
+
+import atexit
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+
+
+def stop(*_: object) -> None:
+    """End the script at once. (An exception can get lost in a callback, or in an import.)"""
+    with contextlib.suppress(Exception):  # such as: another print is under way
+        sys.stdout.flush()
+    with contextlib.suppress(OSError):
+        os.write(2, b"Stopped by Ctrl-C.\n")
+    os._exit(130)  # what shells expect: 128 plus the number of the signal
+
+
+@contextlib.contextmanager
+def interruptible(ends: bool = False) -> Iterator[None]:
+    """Let the first Ctrl-C inside be a KeyboardInterrupt; the next one ends the script.
+
+    With `ends`, the first one ends it too, after what is inside has removed its half-made files.
+    """
+    pressed = False
+
+    def first(*_: object) -> None:
+        nonlocal pressed
+        pressed = True
+        signal.signal(signal.SIGINT, stop)
+        raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGINT) is not stop:  # as in a notebook
+        yield
+        return
+    try:
+        signal.signal(signal.SIGINT, first)
+        yield
+    finally:
+        signal.signal(signal.SIGINT, stop)
+        if ends and pressed:
+            stop()
+
+
+interactive = sys.flags.interactive or hasattr(sys, "ps1") or "ipykernel" in sys.modules
+# Where SIGINT is ignored, say in a shell's background job, it stays ignored.
+if not interactive and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, stop)
+    # A script that is through is not stopped any more.
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
 
 import argparse
 import math
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 from minigrad import datasets, manual_seed
 from minigrad.datasets import Digits
+
+for stream in (sys.stdout, sys.stderr):  # a file or a pipe may lack some of our characters
+    if hasattr(stream, "reconfigure"):  # a notebook's cannot
+        stream.reconfigure(errors="minigrad.readable")
 
 # Colours that stay apart in print and for colour-blind readers (Okabe and Ito)
 BLUE, RED, ORANGE, GREEN, PINK = "#0072B2", "#D55E00", "#E69F00", "#009E73", "#CC79A7"
@@ -75,6 +130,12 @@ def arguments(description: str | None, **settings: tuple[float, str]) -> argpars
     return args
 
 
+def load_mnist() -> tuple[Digits, Digits]:
+    """MNIST, normalised; downloaded if need be. The errors are those of `datasets`."""
+    with interruptible(ends=True):
+        return datasets.load_mnist_data(change_tensors=True, download=True)
+
+
 def load(name: str) -> tuple[Digits, Digits]:
     """``(train_set, test_set)`` of the data called ``digits`` or ``mnist``, normalised.
 
@@ -85,7 +146,7 @@ def load(name: str) -> tuple[Digits, Digits]:
     """
     try:
         if name == "mnist":
-            return datasets.load_mnist_data(change_tensors=True, download=True)
+            return load_mnist()
         return datasets.load_digits_data(change_tensors=True)
     except (ImportError, OSError, RuntimeError) as error:
         raise SystemExit(f"error: {error}")

@@ -6,6 +6,8 @@ python examples/train_mlp.py --hidden           softmax regression: no hidden la
 python examples/train_mlp.py --help             all settings
 """
 
+import common
+
 import argparse
 import math
 import time
@@ -14,7 +16,6 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-import common
 import minigrad as mg
 from minigrad import datasets, functional as F, nn, optim, plot
 
@@ -98,7 +99,7 @@ def load(name):
     if name != "auto":
         return common.load(name), name
     try:
-        return datasets.load_mnist_data(change_tensors=True, download=True), "mnist"
+        return common.load_mnist(), "mnist"
     except (ImportError, OSError, RuntimeError) as error:
         print(f"No MNIST: {error}")
     return common.load("digits"), "digits"
@@ -121,8 +122,8 @@ def train(model, train_data, valid_data, args):
     optimizer = OPTIMIZERS[args.optimizer][0](model.parameters(), args.lr)
     history = {"train_loss": [], "train_accuracy": [], "valid_loss": [], "valid_accuracy": []}
     steps = math.ceil(len(train_data[0]) / args.batch_size) * args.epochs
-    with tqdm(total=steps, unit="step", mininterval=0.5) as bar:
-        try:
+    try:
+        with tqdm(total=steps, unit="step", mininterval=0.5) as bar, common.interruptible():
             for epoch in range(1, args.epochs + 1):
                 bar.set_description(f"epoch {epoch}/{args.epochs}")
                 losses, correct = [], 0
@@ -151,8 +152,8 @@ def train(model, train_data, valid_data, args):
                     f"loss {history['train_loss'][-1]:.4f}, valid loss {loss:.4f}, "
                     f"valid accuracy {accuracy:.2%}"
                 )
-        except KeyboardInterrupt:
-            bar.write("Stopped: here is what was learnt so far.")
+    except KeyboardInterrupt:
+        print("Stopped: here is what was learnt so far.")
     return history
 
 
@@ -207,12 +208,10 @@ def main():
         )
         print(f"Curves: {picture}")
     if args.save:
-        mg.save(model.state_dict(), args.save)
+        with common.interruptible(ends=True):
+            mg.save(model.state_dict(), args.save)
         print(f"Parameters: {args.save}")
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:
-        raise SystemExit("Stopped before anything was learnt.")
+    main()

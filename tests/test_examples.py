@@ -1,9 +1,11 @@
 """The examples, run as a user runs them: what they print, draw and leave behind."""
 
+import os
 import re
 import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -16,9 +18,12 @@ from minigrad import datasets, nn
 EXAMPLES = ROOT / "examples"
 
 
-def run(folder, script, *arguments, fails=0, **environment):
+def run(folder, script, *arguments, fails=0, encoding="utf-8", **environment):
     """Run a script inside `folder`; return what it printed and what it wrote to stderr."""
-    done = child(EXAMPLES / script, *arguments, fails=fails, cwd=folder, environment=environment)
+    done = child(
+        EXAMPLES / script, *arguments, fails=fails, cwd=folder, encoding=encoding,
+        environment={"PYTHONIOENCODING": encoding} | environment,
+    )  # fmt: skip
     assert "Traceback" not in done.stderr
     return done.stdout, done.stderr
 
@@ -33,7 +38,7 @@ def accuracy(printed):
 def test_train_mlp(tmp_path):
     printed, bar = run(
         tmp_path, "train_mlp.py", "--data", "digits", "--hidden", 50, "--epochs", 15,
-        "--batch-size", 32, "--save", "models/model.npz",
+        "--batch-size", 32, "--save", "models/model.npz", encoding="cp1252",
     )  # fmt: skip
     assert "Data: scikit-learn's digits, 1294 to train, 143 to validate, 360 to test" in printed
     assert "epoch 15/15: 100%" in bar and "valid accuracy" in bar
@@ -114,6 +119,126 @@ def test_train_mlp_keeps_the_curves_at_ctrl_c(tmp_path):
     assert len(mg.load(tmp_path / "model.npz")) == 8
 
 
+# Ctrl-C
+
+INTERRUPT = """
+import atexit, os, signal, sys
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a parent may ignore it
+moment = os.environ["MOMENT"]
+
+def press(event, arguments):
+    global moment
+    if moment and " ".join(map(str, (event, *arguments[:1]))).startswith(moment):
+        moment = None
+        os.kill(os.getpid(), signal.SIGINT)
+
+sys.addaudithook(press)
+atexit.register(press, "the end", ())  # the first to be registered, the last to be called
+"""
+STOPPED = "Stopped by Ctrl-C.\n"
+
+
+@pytest.fixture
+def interrupted(tmp_path):
+    """A function that runs a script and presses Ctrl-C at a moment: when Python reports this."""
+    (tmp_path / "sitecustomize.py").write_text(INTERRUPT)
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+
+    def run_until(moment, script, *arguments):
+        return child(
+            EXAMPLES / script, *arguments, fails=None, cwd=tmp_path,
+            environment={"MOMENT": moment, "PYTHONPATH": path, "PYTHONUNBUFFERED": ""},
+        )  # fmt: skip
+
+    return run_until
+
+
+@pytest.mark.parametrize("script", sorted(path.name for path in EXAMPLES.glob("[!c]*.py")))
+def test_ctrl_c_during_the_first_long_import(interrupted, script):
+    done = interrupted("import numpy", script)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", STOPPED)
+
+
+@pytest.mark.parametrize(
+    "moment, script",
+    [
+        ("import numba.core.types", "3_softmax_regression.py"),
+        ("import minigrad.tensors", "7_optimizers.py"),
+        ("import matplotlib.pyplot", "8_width.py"),
+        ("import tqdm", "train_mlp.py"),
+        ("import sklearn", "5_momentum.py"),  # in a `try` that catches ImportErrors
+        ("open figures/1_autograd.png", "1_autograd.py"),
+    ],
+)
+def test_ctrl_c_later(interrupted, moment, script):
+    done = interrupted(moment, script)
+    assert (done.returncode, done.stderr) == (130, STOPPED)
+    assert ("its derivative: 42" in done.stdout) == (script == "1_autograd.py")  # not lost
+
+
+def test_ctrl_c_while_kernels_run(tmp_path):
+    with subprocess.Popen(
+        [sys.executable, EXAMPLES / "6_minibatches.py", "--seconds", "60"],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:  # fmt: skip
+        try:
+            while not (tmp_path / "figures").exists() and process.poll() is None:
+                time.sleep(0.05)
+            time.sleep(1)
+            process.send_signal(signal.SIGINT)
+            _, error = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert (process.returncode, error) == (130, STOPPED)
+
+
+def test_ctrl_c_after_the_last_line(interrupted):
+    done = interrupted("the end", "1_autograd.py", "--steps", 1)
+    assert (done.returncode, done.stderr) == (0, "") and "Picture: " in done.stdout
+
+
+def test_ctrl_c_lets_a_half_made_file_be_removed(interrupted, tmp_path):
+    done = interrupted(
+        "open model.npz.", "train_mlp.py", "--data", "digits", "--hidden", "--epochs", 1,
+        "--save", "model.npz",
+    )  # fmt: skip
+    assert done.returncode == 130 and done.stderr.endswith(f"\n{STOPPED}")
+    assert "Traceback" not in done.stderr and "Curves: " in done.stdout
+    assert not list(tmp_path.glob("model*"))
+
+
+@pytest.mark.parametrize("data", ["auto", "mnist"])
+def test_ctrl_c_is_not_taken_for_a_missing_package(interrupted, tmp_path, data, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setenv("MINIGRAD_DATA", str(tmp_path / "empty"))
+    (tmp_path / "torchvision.py").write_text(
+        "try:\n    import wave\nexcept BaseException:\n    raise ImportError('not here')"
+    )
+    done = interrupted("import wave", "train_mlp.py", "--data", data)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", STOPPED)
+
+
+@pytest.mark.parametrize(
+    "before, handler, inherited",
+    [
+        ("", "<function stop at", signal.SIG_DFL),
+        ("", str(signal.Handlers.SIG_IGN), signal.SIG_IGN),  # a shell's background job
+        ("sys.ps1 = '>>> '", "<built-in function default_int_handler>", signal.SIG_DFL),
+        ("sys.modules['ipykernel'] = None", "<built-in", signal.SIG_DFL),
+        ("signal.signal(2, print)", "<built-in function print>", signal.SIG_DFL),
+    ],
+)
+def test_who_handles_ctrl_c(before, handler, inherited):
+    code = f"import signal, sys; {before}\nimport common; print(signal.getsignal(2))"
+    done = child(code=code, cwd=EXAMPLES, preexec_fn=lambda: signal.signal(2, inherited))
+    assert done.stdout.startswith(handler)
+
+
+# Typing mistakes
+
+
 @pytest.mark.parametrize(
     "arguments, complaint",
     [
@@ -151,9 +276,10 @@ def numbers(pattern, printed):
     ]
 
 
-def lecture(folder, script, *arguments):
+def lecture(folder, script, *arguments, encoding="ascii"):
     """What a script of the lecture prints; its pictures must not be blank."""
-    printed, _ = run(folder, script, "--out", "pictures", *arguments)
+    printed, _ = run(folder, script, "--out", "pictures", *arguments, encoding=encoding)
+    assert "?" not in printed  # every character that ASCII lacks has its replacement
     named = re.findall(r"pictures/(\w+\.png)", printed)
     assert named and sorted(named) == sorted(p.name for p in (folder / "pictures").iterdir())
     for name in named:
@@ -179,8 +305,17 @@ def torch_loss(x, y, *parameters):
     return torch.nn.functional.cross_entropy(x, y)
 
 
-def test_autograd(tmp_path):
-    printed = lecture(tmp_path, "1_autograd.py")
+@pytest.mark.parametrize(
+    "encoding, titles",
+    [
+        ("ascii", ["y = (3x + 1)^2 at", "f(x) = x^2 + 2x + 1,", "x^4 + x^3 - 2x^2 - 2x,"]),
+        ("cp1252", ["y = (3x + 1)² at", "f(x) = x² + 2x + 1,", "x^4 + x³ - 2x² - 2x,"]),
+        ("utf-8", ["y = (3x + 1)² at", "f(x) = x² + 2x + 1,", "x⁴ + x³ - 2x² - 2x,"]),
+    ],
+)
+def test_autograd(tmp_path, encoding, titles):
+    printed = lecture(tmp_path, "1_autograd.py", encoding=encoding)
+    assert all(title in printed for title in titles)
     assert "its derivative: 42" in printed and "second backward(): 84" in printed
     ends = [float(x) for x in re.findall(r"to x = +([-.\d]+),", printed)]
     worse, top, better = sorted(np.roots([4, 3, -4, -2]).real)  # of the derivative
