@@ -130,9 +130,38 @@ def as_index(index: Any, shape: tuple[int, ...]) -> Any:
     return tuple(parts) if isinstance(index, tuple) else parts[0]
 
 
+def index_steps(index: Any, shape: tuple[int, ...]) -> list[Any]:
+    """One index, or two, to be applied one after the other: what picks by arrays comes last.
+
+    NumPy counts an integer beside an array as an array, which may move dimensions to the front:
+    np.ones((2, 1, 3))[0, :, [0, 1]] has shape (2, 1). In PyTorch, and here, it has shape (1, 2).
+    """
+    index = as_index(index, shape)
+    parts = index if isinstance(index, tuple) else (index,)
+    arrays = [isinstance(part, np.ndarray) for part in parts]
+    integers = [isinstance(x, (int, np.integer)) and not isinstance(x, bool) for x in parts]
+    if not (any(arrays) and any(integers)):
+        return [index]
+    first: list[Any] = []
+    second: list[Any] = []
+    for part, is_array, is_integer in zip(parts, arrays, integers):
+        if is_array:
+            first += [slice(None)] * (part.ndim if part.dtype == bool else 1)
+            second.append(part)
+        else:
+            first.append(part)
+            second += [] if is_integer else [... if part is ... else slice(None)]
+    return [tuple(first), tuple(second)]
+
+
 def _part_of_index(index: Any) -> Any:
     if is_tensor(index) or isinstance(index, np.ndarray):
         array = np.array(getattr(index, "array", index))
+        if array.dtype == np.uint8:
+            raise IndexError(
+                "an index of uint8 counts as a mask in PyTorch and as places in NumPy: write "
+                "index.long() for places, or index > 0 for a mask"
+            )
         return array.item() if array.ndim == 0 and array.dtype.kind in "iu" else array
     if isinstance(index, list):
         return np.array(index) if index else np.array(index, dtype=int)

@@ -26,6 +26,11 @@ class Parameter(Tensor):
     def __init__(self, data: Any, requires_grad: bool = True):
         super().__init__(data, requires_grad)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Parameter:
+        """A copy of the numbers; a copied model has no gradients yet, as in PyTorch."""
+        twin = memo[id(self)] = type(self)(self.array.copy(), self.requires_grad)
+        return twin
+
     def __repr__(self) -> str:
         return f"Parameter containing:\n{super().__repr__()}"
 
@@ -299,6 +304,13 @@ class Tanh(Module):
         return _as_tensor(input).tanh()
 
 
+class Sigmoid(Module):
+    """1 / (1 + e⁻ˣ), elementwise."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return _as_tensor(input).sigmoid()
+
+
 class LogSoftmax(Module):
     """The logarithm of the softmax along `dim`; see `functional.log_softmax`."""
 
@@ -319,7 +331,7 @@ class Softmax(LogSoftmax):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.log_softmax(input, self.dim).exp()
+        return F.softmax(input, self.dim)
 
 
 class Flatten(Module):

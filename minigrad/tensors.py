@@ -18,11 +18,11 @@ from .arrays import (
     Function,
     Operation,
     as_array,
-    as_index,
     as_shape,
     common_dtype,
     float32,
     float64,
+    index_steps,
     int64,
     numpy_names,
     refuse_bools,
@@ -488,22 +488,27 @@ class Tensor:
         return int(self.item())
 
     def __getitem__(self, index: Any) -> Tensor:
-        return apply(ops.getitem, self, index=as_index(index, self.shape))
+        out = self
+        for step in index_steps(index, self.shape):
+            out = apply(ops.getitem, out, index=step)
+        return out
 
     def __setitem__(self, index: Any, value: ArrayLike) -> None:
         _refuse_in_place(self)
         if is_grad_enabled() and isinstance(value, Tensor) and value.requires_grad:
             raise RuntimeError("item assignment records no gradient; assign value.detach()")
-        index, numbers = as_index(index, self.shape), as_array(value, self.dtype)
+        *basic, index = index_steps(index, self.shape)
+        target, numbers = self.array[basic[0]] if basic else self.array, as_array(value, self.dtype)
         parts = index if isinstance(index, tuple) else (index,)
         picks = any(isinstance(part, np.ndarray) for part in parts)
         if picks and isinstance(value, Tensor) and value.dtype != self.dtype:
             got = f"{value.dtype} for {self.dtype}"
             raise RuntimeError(f"assignment to picked elements: got {got}; convert with to()")
-        surplus = numbers.ndim - np.ndim(self.array[index])
+        surplus = numbers.ndim - np.ndim(target[index])
         if surplus > 0 and set(numbers.shape[:surplus]) == {1}:  # as PyTorch, but not NumPy, allows
             numbers = numbers.reshape(numbers.shape[surplus:])
-        self.set_numbers(index, numbers)
+        target[index] = numbers
+        changes.note_change(target)
 
     if not TYPE_CHECKING:  # a type checker is to find misspelt names
 
@@ -563,7 +568,9 @@ class Tensor:
     def clamp(self, min: Any = None, max: Any = None) -> Tensor:
         """`min` where x is smaller, `max` where x is larger, each a number or None."""
         for limit in (min, max):
-            if isinstance(limit, int):
+            if isinstance(limit, bool):
+                refuse_bools("clamp", self.dtype)
+            elif isinstance(limit, int):
                 as_array(limit, self.dtype)  # an OverflowError if it cannot hold the number
         return apply(more_ops.clamp, self, min=min, max=max)
 

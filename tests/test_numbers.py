@@ -147,6 +147,73 @@ def test_indices_select_as_in_pytorch(make_index):
     assert results[0] == results[1]
 
 
+@pytest.mark.parametrize(
+    "make_index",
+    [
+        lambda lib: (0, slice(None), [0, 1]),
+        lambda lib: ([0, 1], slice(None), 0),
+        lambda lib: (0, None, ..., lib.tensor([0, 1])),
+        lambda lib: (..., 0, [0, 1]),
+        lambda lib: (lib.tensor([True, False]), 0),
+        lambda lib: (lib.tensor(1), lib.tensor([True]), [0, 2]),
+        lambda lib: (0, lib.tensor([[True, False, True]])),
+        lambda lib: ([0, 1], 0, [1, 2]),
+    ],
+)
+def test_an_integer_beside_an_array_picks_first(make_index):
+    results = []
+    for lib in (mg, torch):
+        x = lib.arange(6.0).reshape(2, 1, 3).requires_grad_()
+        try:
+            out = x[make_index(lib)]
+        except IndexError:
+            results.append(IndexError)
+            continue
+        (out * out).sum().backward()
+        y = x.detach()
+        y[make_index(lib)] = 9
+        results.append((tuple(out.shape), out.tolist(), x.grad.tolist(), y.tolist()))
+    assert results[0] == results[1]
+
+
+def test_an_index_of_uint8_is_refused():
+    x, places = mg.arange(3), np.array([0, 1], "u1")
+    for index in (places, mg.tensor(places), (mg.tensor(places), ...)):
+        with pytest.raises(IndexError, match=r"index.long\(\) for places, or index > 0 for a mask"):
+            x[index]
+        with pytest.raises(IndexError, match="an index of uint8"):
+            x[index] = 1
+    assert x[mg.tensor(places).long()].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("shape", [(0,), (2,), (3, 0), (0, 2), (1, 1)])
+def test_a_mask_must_fit(shape):
+    x, mask = mg.zeros(3, 2), mg.zeros(*shape, dtype=bool)
+    with pytest.raises(IndexError, match=r"mask of shape .* does not fit shape \(3, 2\)"):
+        x[mask]
+    with pytest.raises(IndexError, match=r"mask of shape .* does not fit shape \(3, 2\)"):
+        x[mask] = 1
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        lambda x: x - x, lambda x: -x, lambda x: x**x, lambda x: x @ x, lambda x: x.abs(),
+        lambda x: x.argmax(), lambda x: x.argmin(),
+    ],
+)  # fmt: skip
+def test_bools_are_refused_where_pytorch_refuses_them(refused):
+    for lib in (mg, torch):
+        with pytest.raises(RuntimeError):
+            refused(lib.tensor([True, False]))
+    with pytest.raises(RuntimeError, match=r"not defined for bools; convert with x.long\(\)"):
+        refused(mg.tensor([True, False]))
+
+
+def test_relu_keeps_the_sign_of_zero():
+    assert np.signbit(F.relu(mg.tensor([-0.0, 0.0, -1.0])).numpy()).tolist() == [True, False, False]
+
+
 def test_elements_are_views_as_in_pytorch():
     for lib in (mg, torch):
         x, flat = lib.zeros(2, 2), lib.zeros(3)

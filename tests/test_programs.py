@@ -13,7 +13,18 @@ import pytest
 from programs import Program, check, program, quiet, shrink
 
 import minigrad as mg
-from minigrad import engine, more_ops, nn, ops, optim
+from minigrad import (
+    arrays,
+    changes,
+    creation,
+    engine,
+    more_ops,
+    nn,
+    ops,
+    optim,
+    recording,
+    tensors,
+)  # fmt: skip
 
 BLOCKS, BLOCK = 8, 150
 FAILURE = "silent difference"
@@ -71,9 +82,9 @@ def test_a_program_can_be_pasted():
 def test_programs_mostly_run_to_their_end():
     seeds = range(BLOCKS * BLOCK)
     whole = [seed for seed in seeds if verdict(seed).step == len(drawn(seed).lines)]
-    assert len(whole) > 0.6 * len(seeds)
+    assert len(whole) > 0.5 * len(seeds)
     lines = "\n".join(line for seed in whole for line in drawn(seed).lines)
-    assert lines.count("backward(") > len(seeds)
+    assert lines.count("backward(") > 0.8 * len(seeds)
 
 
 # Faults. Each is a function that damages minigrad.
@@ -106,6 +117,11 @@ def edit(owner, name, old, new):
         patch.setattr(owner, name, made[name])
 
     return plant
+
+
+def skip(owner, name):
+    """Let a function do nothing."""
+    return lambda patch: patch.setattr(owner, name, lambda *_: None)
 
 
 def wrapped(old):
@@ -182,7 +198,7 @@ PLANTED = {
     "gradients of two uses are not summed":
         edit(engine, "sweep", "so_far + contribution", "contribution"),
     "unbroadcast takes the mean": edit(engine, "unbroadcast", "grad.sum", "grad.mean"),
-    "view copies": edit(ops, "reshape", "x.reshape(shape)", "x.reshape(shape).copy()"),
+    "view copies": edit(mg.Tensor, "view", "if out.numel() and", "if False and"),
     "clone shares": edit(ops, "clone", "x.copy()", "x"),
     "sub sends G": edit(ops, "sub", "-G", "G"),
     "div forgets the sign": edit(ops, "div", "-G * (out / y)", "G * (out / y)"),
@@ -196,13 +212,42 @@ PLANTED = {
     "transpose swaps nothing on the way back":
         edit(ops, "transpose", "G.swapaxes(dim0, dim1)", "G.reshape(x.shape)"),
     "ties share a maximum along a dimension":
-        edit(more_ops, "max", "grad, index, G", "grad, index, G / (x == out.reshape(index.shape)).sum()"),
-    "log_softmax forgets dim": edit(ops, "log_softmax", "normalize_axis_index(dim,", "normalize_axis_index(-1,"),
-    "nll_loss forgets N": edit(ops, "nll_loss", "G / len(losses)", "G"),
-    "SGD forgets its velocity": edit(optim.SGD, "_move", "self.lr, self.momentum)", "self.lr, 0)"),
-    "Adam counts no steps": edit(optim.Adam, "_move", "self.steps.get(param, 0) + 1", "1"),
+        edit(more_ops, "extreme", "np.put_along_axis(grad, index, G.reshape(index.shape), dim)",
+             "ties = x == x.max(dim, keepdims=True); "
+             "grad[...] = ties * G.reshape(index.shape) / ties.sum(dim, keepdims=True)"),
+    "log_softmax forgets dim": edit(ops, "log_softmax", "as_dim(dim,", "as_dim(-1,"),
+    "nll_loss forgets N": edit(ops, "nll_loss", "G / N", "G"),
+    "SGD forgets its velocity": edit(optim.SGD, "_plan", "self.lr, self.momentum)", "self.lr, 0.0)"),
+    "Adam counts no steps": edit(optim.Adam, "_plan", "float(t)", "1.0"),
     "load_state_dict shares":
         lambda patch: patch.setattr(nn.Module, "load_state_dict", assign_array),
+    # Lists, dtypes, indices
+    "a list of float64 becomes float32":
+        edit(creation, "as_array", "*(floats or {float32})", "float32"),
+    "what a dtype cannot hold is cut off":
+        edit(tensors, "as_array", "if not np.all(", "if False and np.all("),
+    "a mean of float16 is narrowed before it is divided":
+        edit(ops, "mean", "add_up(x, dims, keepdim)", "add_up(x, dims, keepdim).astype(x.dtype)"),
+    "no dims are no dims": edit(ops, "as_dims", "in (None, (), [])", "is None"),
+    "a mask need not fit": edit(arrays, "as_index", "if mask and", "if False and"),
+    "an integer beside an array moves dimensions":
+        edit(tensors, "index_steps", "if not (any(arrays)", "if True or not (any(arrays)"),
+    "an element is a copy": edit(ops, "getitem", "not isinstance(out, Array)", "False"),
+    # Changes in place
+    "changed arrays are not noticed": skip(changes, "refuse_changed_arrays"),
+    "changed leaves are not noticed": skip(changes, "refuse_changed_leaves"),
+    "shared memory is not noticed": skip(changes, "is_shared"),
+    "a change of a view is not noticed":
+        edit(changes, "owner_of", 'getattr(array, "base", None) is not None', "False"),
+    "a step of an optimiser is not noticed":
+        edit(optim.Optimizer, "step", "changes.note_change(arrays[0])", "pass"),
+    "a loaded state is not noticed":
+        edit(nn.Module, "load_state_dict", "parameter.set_numbers(..., ", "parameter.array.__setitem__(..., "),
+    "an assignment is not noticed":
+        edit(mg.Tensor, "__setitem__", "changes.note_change(target)", "pass"),
+    # Recording
+    "no_grad does not reach into generators":
+        lambda patch: patch.setattr(recording, "_generator", lambda function: function),
 }  # fmt: skip
 
 
