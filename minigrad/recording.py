@@ -7,11 +7,17 @@ inside of. If there are none, operations are recorded.
 A generator may enter a block in one thread and leave it in another, perhaps because the garbage
 collector ends it there. The variable of the first thread is then out of reach, but the block is
 not: it is marked as cancelled, which both threads see.
+
+A decorated function is simpler. While it runs, or while a decorated generator or coroutine makes
+one step, nothing else runs in its thread. So a count for each thread is enough. (It must not be
+the variable: the garbage collector may end a generator while the variable is being set, and in
+Python 3.11 setting it then corrupts the context.)
 """
 
 import functools
 import inspect
 import sys
+import threading
 import types
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextvars import ContextVar, Token
@@ -32,11 +38,22 @@ class Block:
 
 no_grad_blocks: ContextVar[tuple[Block, ...]] = ContextVar("no_grad_blocks", default=())
 blocks_here = no_grad_blocks.get  # looked up once, since each operation calls it
+
+
+class Thread(threading.local):
+    """How many decorated functions this thread is inside of."""
+
+    depth = 0
+
+
+thread = Thread()
 LEFT = Block(left=True)  # stands for all blocks that a task has inherited and nobody can cancel
 
 
 def is_grad_enabled() -> bool:
     """Whether operations are being recorded in this thread (or asynchronous task)."""
+    if thread.depth:
+        return False
     for block in blocks_here():  # not `all`, which is slower for one block
         if not block.cancelled:
             return False
@@ -82,8 +99,7 @@ class NoGrad:
             raise TypeError(f"no_grad decorates a function or a method, not {got}")
 
         def wrapper(*args: Any, **kwargs: Any) -> Any:
-            with NoGrad():
-                return function(*args, **kwargs)
+            return _off(function, *args, **kwargs)
 
         if inspect.isgeneratorfunction(function):
             wrapper = _generator(function)
@@ -94,23 +110,30 @@ class NoGrad:
         return cast(F, functools.wraps(function)(wrapper))
 
 
+def _off(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call a function with recording off."""
+    thread.depth += 1
+    try:
+        return function(*args, **kwargs)
+    finally:
+        thread.depth -= 1
+        del function, args, kwargs  # else an error, its traceback and this frame make a cycle
+
+
 def _generator(function: Any) -> Any:
     """Recording is off while the generator runs, and as the caller has it during a `yield`."""
 
     def generator(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         inner = function(*args, **kwargs)
         try:
-            with NoGrad():
-                item = inner.send(None)
+            item = _off(inner.send, None)
             while True:
                 try:
                     sent = yield item
                 except BaseException as error:  # also GeneratorExit, which closes it
-                    with NoGrad():
-                        item = inner.throw(error)
+                    item = _off(inner.throw, error)
                 else:
-                    with NoGrad():
-                        item = inner.send(sent)
+                    item = _off(inner.send, sent)
         except StopIteration as end:
             return end.value
         finally:

@@ -29,7 +29,7 @@ from .arrays import (
 )
 from .engine import Node, name_of
 from .left_out import missing
-from .recording import blocks_here, is_grad_enabled
+from .recording import blocks_here, is_grad_enabled, thread
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike
@@ -122,7 +122,7 @@ def apply(op: Operation, *inputs: Any, **settings: Any) -> Tensor:
     if not (may_share and _note_views(out, inputs)) and not result.flags.c_contiguous:
         out.array = result.copy()  # NumPy may order dimensions as those of the inputs
     # Outside of all blocks, which is the usual case, the call is saved.
-    if requires_grad and (not blocks_here() or is_grad_enabled()):
+    if requires_grad and (not (blocks_here() or thread.depth) or is_grad_enabled()):
         parents: list[Node] = []
         vjps: list[engine.VJP | None] = []
         for x, vjp in zip(inputs, made[1:]):

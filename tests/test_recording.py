@@ -9,6 +9,7 @@ import types
 import weakref
 
 import pytest
+from helpers import child
 from hypothesis import given, strategies as st
 
 import minigrad as mg
@@ -514,3 +515,38 @@ def test_the_event_loop_closes_an_async_generator_once(kept):
 
     asyncio.run(main())
     assert inside == [False, False] and complaints == []
+
+
+COLLECTED = """
+import gc, minigrad as mg
+
+@mg.no_grad
+def numbers():
+    yield 1
+
+class Cycle:
+    pass
+
+def make_garbage():
+    cycle = Cycle()
+    cycle.itself, cycle.generator = cycle, numbers()
+    next(cycle.generator)
+
+block = mg.no_grad()
+for _ in range(10):
+    for allocations in range(1, 30):
+        gc.disable()
+        gc.collect()
+        make_garbage()
+        gc.set_threshold(gc.get_count()[0] + allocations, 1000, 1000)
+        gc.enable()
+        with block, block, block, block:
+            pass
+gc.disable()
+assert mg.is_grad_enabled()
+"""
+
+
+def test_a_generator_may_be_collected_while_a_block_is_entered():
+    """To set a ContextVar then, a second time, ends Python 3.11 with a segmentation fault."""
+    child(code=COLLECTED)
