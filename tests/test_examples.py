@@ -217,7 +217,9 @@ def test_ctrl_c_is_not_taken_for_a_missing_package(interrupted, tmp_path, data, 
         "try:\n    import wave\nexcept BaseException:\n    raise ImportError('not here')"
     )
     done = interrupted("import wave", "train_mlp.py", "--data", data)
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", STOPPED)
+    waiting, stopped = done.stderr.splitlines(keepends=True)
+    assert (done.returncode, done.stdout, stopped) == (130, "", STOPPED)
+    assert waiting.startswith("importing torchvision")
 
 
 @pytest.mark.parametrize(
