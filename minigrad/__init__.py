@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from . import functional as functional, left_out, memory, more_ops, nn as nn, ops, optim as optim
 from .arrays import float32 as float32, float64 as float64, int64 as int64
 from .checking import GradcheckError as GradcheckError, gradcheck as gradcheck
@@ -37,6 +39,9 @@ from .tensors import (
 )
 
 __version__ = "0.1.0"
+
+uint8, int32, bool = np.dtype("uint8"), np.dtype("int32"), np.dtype("bool")
+float, double, long = float32, float64, int64  # PyTorch's other names
 
 # PyTorch's functions that do what the method of the same name does
 

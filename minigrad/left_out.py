@@ -20,7 +20,6 @@ USE = {
         "float16": "float32: half the digits make wrong gradients",
         "grad": "loss.backward(), and then w.grad",
         "inference_mode": "no_grad()",
-        "int32": "int64",
         "logsumexp": "(x - x.log_softmax(dim)).mean(dim)",
         "mm": "x @ y",
         "norm": "(x * x).sum().sqrt()",

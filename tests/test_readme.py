@@ -7,8 +7,11 @@ import site
 import statistics
 import textwrap
 
+import pytest
+import torch
 from helpers import ROOT, assert_drawn, child
 
+import minigrad as mg
 from minigrad import engine, more_ops, ops
 
 README = (ROOT / "README.md").read_text()
@@ -56,6 +59,24 @@ def test_the_debugger_shows_what_is_printed(tmp_path):
     assert shown.splitlines() == expected, seen.stdout + seen.stderr
 
 
+ROWS = re.findall(r"^\| `(.*lib\..*?)` \| `(.*?)` \| `(.*?)` \|", README, re.M)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("program, theirs, ours", ROWS)
+def test_the_differences_from_pytorch_are_as_printed(program, theirs, ours):
+    *statements, last = program.split("; ")
+    for lib, printed in ((torch, theirs), (mg, ours)):
+        names = {"lib": lib}
+        try:
+            exec("\n".join(statements), names)
+            got = repr(eval(last, names))
+        except Exception as error:
+            got = type(error).__name__
+        assert got == printed
+    assert ours != theirs and len(ROWS) <= 10
+
+
 def source_lines(text):
     """Lines that are neither blank, nor comments, nor docstrings."""
     documented = set()
@@ -91,13 +112,13 @@ def test_the_tour_visits_every_room_and_counts_its_lines():
 def test_sizes():
     """Watched, not worshipped: raise a limit if a good change needs it, with the reason.
 
-    The aim for the eight rooms was 800 lines. These take the rest: Tensor's methods, written out
-    (100), the products inside kernels (93), the exponential, update kernels one for each
-    formula, the early ways for small steps, and modules in lists.
+    The aim for the eight rooms was 800 lines. These take the rest: what learners type (methods,
+    operators, losses, modules: 450), optimisers that check settings, decay weights and
+    keep their state (100), the products inside kernels (93), messages that lead to the fix.
     """
     eight = ["blas", "kernels", "ops", "engine", "tensors", "functional", "nn", "optim"]
     assert LINES["engine"] <= 100
-    assert sum(LINES[room] for room in eight) <= 1125
+    assert sum(LINES[room] for room in eight) <= 1660
     assert length(engine.sweep) <= 25
     operations = [f for room in (ops, more_ops) for f in vars(room).values() if hasattr(f, "rule")]
     assert statistics.median(map(length, operations)) <= 5
