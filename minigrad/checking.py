@@ -1,5 +1,6 @@
 """Finite differences against `backward`, for anybody's function."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -67,7 +68,9 @@ def gradcheck(
             Tensor(a, requires_grad=i in checked) if isinstance(x, Tensor) else x
             for i, (x, a) in enumerate(zip(inputs, arrays))
         ]
-        out = f(*tensors)
+        with warnings.catch_warnings():  # what is checked need not make sense, say as probabilities
+            warnings.filterwarnings("ignore", "nll_loss")
+            out = f(*tensors)
         if not isinstance(out, Tensor) or out.dtype != np.float64:
             got = out.dtype if isinstance(out, Tensor) else type(out).__name__
             raise TypeError(f"gradcheck: f must return one float64 Tensor, got {got}")
@@ -100,8 +103,14 @@ def gradcheck(
     grads = {i: tensors[i].grad.numpy().copy() for i in checked if tensors[i].grad is not None}
     # The second pass adds into what the first has left at a leaf; if that is an array that a VJP
     # keeps, the third shows it.
-    for _ in range(2):
-        out.backward(weights)
+    try:
+        for _ in range(2):
+            out.backward(weights)
+    except RuntimeError as error:
+        raise GradcheckError(
+            "a second backward pass fails; does a VJP return an array that it keeps, instead of a "
+            f"new one? ({error})"
+        ) from error
     for i, grad in grads.items():
         if not np.allclose(tensors[i].grad.numpy(), 3 * grad, rtol=1e-12, atol=0, equal_nan=True):
             raise GradcheckError(

@@ -657,3 +657,9 @@ def test_gradcheck_notices_what_a_function_must_not_do(forward, vjp, error, mess
         mg.gradcheck(mg.operation(lambda x: (forward(x), lambda G: vjp(G, x))), x)
     with pytest.raises(TypeError, match="one float64 Tensor, got tuple"):
         mg.gradcheck(lambda x: (x, x), x)
+
+
+def test_gradcheck_does_not_ask_whether_numbers_are_probabilities(recwarn):
+    x = mg.tensor([[1.0, 2.0]], dtype=mg.float64, requires_grad=True)
+    assert mg.gradcheck(lambda x: functional.nll_loss(x, [1]), x)
+    assert not recwarn.list
