@@ -106,11 +106,11 @@ def gradcheck(
     try:
         for _ in range(2):
             out.backward(weights)
-    except RuntimeError as error:
+    except RuntimeError as refused:
         raise GradcheckError(
             "a second backward pass fails; does a VJP return an array that it keeps, instead of a "
-            f"new one? ({error})"
-        ) from error
+            f"new one? ({refused})"
+        ) from refused
     for i, grad in grads.items():
         if not np.allclose(tensors[i].grad.numpy(), 3 * grad, rtol=1e-12, atol=0, equal_nan=True):
             raise GradcheckError(
