@@ -118,7 +118,8 @@ def apply(op: Operation, *inputs: Any, **settings: Any) -> Tensor:
     result = made[0] if type(made[0]) is np.ndarray else np.asarray(made[0])
     out = Tensor.__new__(Tensor)
     out.array, out._node, out._grad, out._requires_grad = result, None, None, False
-    may_share = result.base is not None or made[0] is arrays[0]
+    may_share = result.base is not None or result is arrays[0] or result is arrays[-1]
+    may_share = may_share or len(arrays) > 2 and any(result is array for array in arrays)
     if not (may_share and _note_views(out, inputs)) and not result.flags.c_contiguous:
         out.array = result.copy()  # NumPy may order dimensions as those of the inputs
     # Outside of all blocks, which is the usual case, the call is saved.

@@ -255,6 +255,12 @@ SHARING = {
     "a part of the same array": lambda a: mg.from_numpy(a.array[1:]),
     "copy.copy": copy.copy,
     "an operation that returns its input": mg.operation(lambda x: (x, lambda G: G)),
+    "an operation that returns its second input": lambda a: mg.operation(
+        lambda x, y: (y, lambda G: G, lambda G: G)
+    )(mg.zeros(2), a),
+    "an operation that returns its third input": lambda a: mg.operation(
+        lambda x, y, z, u: (z, *[lambda G: G] * 4)
+    )(mg.zeros(2), mg.zeros(2), a, mg.zeros(2)),
     "an operation that returns a view": mg.operation(lambda x: (x[::-1], lambda G: G[::-1])),
 }
 
