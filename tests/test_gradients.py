@@ -227,7 +227,9 @@ OPERATIONS = {
     ),
     "double": Operation(lambda F, a: a.double() * 2, one()),
     "clone": Operation(lambda F, a: a.clone(), one()),
-    "view": Operation(lambda F, a, shape: a.view(shape), one(), lambda a: {"shape": views(a)}),
+    "reshape": Operation(
+        lambda F, a, shape: a.reshape(shape), one(), lambda a: {"shape": views(a)}
+    ),
     "transpose": Operation(
         lambda F, a, dim0, dim1: a.transpose(dim0, dim1),
         one(min_dims=1),
