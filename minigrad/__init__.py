@@ -72,13 +72,13 @@ std, var = as_function(Tensor.std), as_function(Tensor.var)
 memory.keep_freed_memory()
 
 if TYPE_CHECKING:
-    from . import datasets as datasets
+    from . import datasets as datasets, plot as plot, testing as testing
 else:
 
     def __getattr__(name):
-        """Import `datasets` when it is first used: it loads what is needed for downloads."""
-        if name != "datasets":
+        """Import what needs other packages, or downloads, when it is first used."""
+        if name not in ("datasets", "plot", "testing"):
             raise left_out.missing("minigrad", name)
         import importlib
 
-        return importlib.import_module("minigrad.datasets")
+        return importlib.import_module(f"minigrad.{name}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import inspect
+import types
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -47,6 +49,8 @@ def as_array(data: ArrayLike, dtype: DTypeLike | None = None) -> np.ndarray:
         raise TypeError(f"data must be real numbers, got {data!r} (dtype {array.dtype})")
     # by type(): np.float64 is a float to isinstance(), but keeps its dtype
     if dtype is None and array.dtype == float64 and type(data) in (float, list, tuple):
+        if np.max(array, initial=0) >= 2.0**63 and all(type(x) is int for x in _numbers_in(data)):
+            raise OverflowError(f"int64 holds integers below 2**63, not all of {data!r}")
         floats = {x for x in _dtypes_in(data) if x.kind == "f"}
         dtype = np.result_type(*(floats or {float32}))
     if dtype is None or array.dtype == dtype:
@@ -54,12 +58,19 @@ def as_array(data: ArrayLike, dtype: DTypeLike | None = None) -> np.ndarray:
     dtype = np.dtype(dtype)
     if dtype.kind in "iu":
         low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
-        if not np.all((array >= low) & (array <= high)):  # a cast would wrap around in silence
+        # 2⁶³ - 1 itself is no float64. A cast would wrap around in silence.
+        fits = array < high + 1.0 if array.dtype.kind == "f" else array <= high
+        if not np.all(fits & (array >= low)):
             raise OverflowError(
                 f"{dtype} holds integers from {low} to {high}, not all of {data!r}; "
                 "convert with x.long() or x.float() first"
             )
     return array.astype(dtype)
+
+
+def _numbers_in(data: Any) -> Iterator[Any]:
+    for x in data if isinstance(data, (list, tuple)) else (data,):
+        yield from _numbers_in(x) if isinstance(x, (list, tuple)) else (x,)
 
 
 def _dtypes_in(data: Any) -> Iterator[np.dtype]:
@@ -83,8 +94,12 @@ def common_dtype(op: Operation, inputs: Sequence[Any]) -> np.dtype:
     if wanted in ("same", "kernel"):
         if len(set(dtypes)) > 1 or wanted == "kernel" and dtypes[0] not in KERNEL_DTYPES:
             one = "one dtype" if wanted == "same" else "all float32 or all float64"
-            got = " and ".join(map(str, dtypes))
-            raise RuntimeError(f"{name_of(op)} wanted {one}, got {got}; see Tensor.to()")
+            names = inspect.unwrap(op).__code__.co_varnames  # the inputs come first
+            got = ", ".join(f"{name} {dtype}" for name, dtype in zip(names, dtypes))
+            raise RuntimeError(
+                f"{name_of(op)} wanted {one}, got {got}; convert with x.float(), and divide images "
+                "of uint8 by 255"
+            )
         refuse_bools(name_of(op), dtypes[0])
         return dtypes[0]
     # PyTorch's order: bool < integer < float; then number < 0-d Tensor < other Tensor
@@ -142,6 +157,8 @@ def index_steps(index: Any, shape: tuple[int, ...]) -> list[Any]:
     integers = [isinstance(x, (int, np.integer)) and not isinstance(x, bool) for x in parts]
     if not (any(arrays) and any(integers)):
         return [index]
+    if any(isinstance(part, bool) for part in parts):
+        raise IndexError("True and False beside integers and arrays are refused in an index")
     first: list[Any] = []
     second: list[Any] = []
     for part, is_array, is_integer in zip(parts, arrays, integers):
@@ -163,8 +180,8 @@ def _part_of_index(index: Any) -> Any:
                 "index.long() for places, or index > 0 for a mask"
             )
         return array.item() if array.ndim == 0 and array.dtype.kind in "iu" else array
-    if isinstance(index, list):
-        return np.array(index) if index else np.array(index, dtype=int)
+    if isinstance(index, (list, tuple, range)):
+        return np.array(index) if len(index) else np.array(index, dtype=int)
     return index
 
 
@@ -179,14 +196,27 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 def numpy_names(function: Function) -> Function:
     """Let a function that takes `dim` or `keepdim` know NumPy's names, axis and keepdims, too."""
 
+    places = list(inspect.signature(function).parameters)
+    flags = [(places.index(name), name) for name in ("keepdim", "unbiased") if name in places]
+
     @functools.wraps(function)
     def renamed(*args: Any, **settings: Any) -> Any:
+        for name in ("out", "dtype"):  # np.sum(x) passes them
+            if settings.get(name, 0) is None:
+                del settings[name]
         for numpy_name, name in (("axis", "dim"), ("keepdims", "keepdim")):
             if numpy_name in settings:
                 if name in settings:
                     both = f"both {name} and {numpy_name}, which mean the same"
                     raise TypeError(f"{function.__name__}() got {both}")
                 settings[name] = settings.pop(numpy_name)
+        for place, name in flags:
+            flag = args[place] if len(args) > place else settings.get(name)
+            if not isinstance(flag, (bool, np.bool_, types.NoneType)):
+                raise TypeError(
+                    f"{function.__name__}: {name} must be True or False, got {flag!r}; several "
+                    "dims are a tuple, as in sum((0, 1))"
+                )
         return function(*args, **settings)
 
     return cast(Function, renamed)

@@ -99,7 +99,7 @@ def refuse_changed_leaves(root: Any, nodes: Iterable[Any]) -> None:
 def refuse_changed_arrays(node: Any) -> None:
     """Raise an error if an array that a VJP of `node` needs has changed since it was recorded."""
     kept = [array for vjp in node.vjps if vjp is not None for array in arrays_kept_by(vjp)]
-    known = [*(parent.result for parent in node.parents), node.result]
+    known = [x.result if x.held is None else x.held for x in (*node.parents, node)]
     for array in known if any(array is None for array in kept) else kept:
         if changed_since(array, node.created):
             owner = owner_of(array)
@@ -115,6 +115,7 @@ _HARMLESS = (
     str, bytes, int, float, complex, np.generic, np.dtype, np.ufunc, np.errstate, type, slice,
     range, type(np.sum), types.NoneType, types.EllipsisType, types.ModuleType,
 )  # fmt: skip
+_FOLLOWED = (np.ndarray, types.FunctionType, tuple, list, dict)  # of what has a global name
 _BUILT_IN = (types.BuiltinFunctionType, types.MethodWrapperType, types.MethodType)
 
 
@@ -143,12 +144,21 @@ def arrays_kept_by(thing: Any, seen: set[int] | None = None) -> Iterator[Any]:
     elif isinstance(thing, types.FunctionType):
         parts = [cell.cell_contents for cell in thing.__closure__ or () if _is_filled(cell)]
         parts += [thing.__defaults__, thing.__kwdefaults__]
-        used = [thing.__globals__.get(name) for name in thing.__code__.co_names]
-        parts += [x for x in used if isinstance(getattr(x, "array", x), np.ndarray)]
+        used = [thing.__globals__.get(name) for name in _names_in(thing.__code__)]
+        parts += [x for x in used if isinstance(getattr(x, "array", x), _FOLLOWED)]
     elif not hasattr(thing, "py_func"):  # a kernel keeps nothing
+        parts = list(getattr(thing, "__dict__", {}).values())
         yield None
     for part in parts:
         yield from arrays_kept_by(part, seen)
+
+
+def _names_in(code: types.CodeType) -> Iterator[str]:
+    """The names that are used in a function, and in the functions inside of it."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _names_in(constant)
 
 
 def _is_filled(cell: types.CellType) -> bool:

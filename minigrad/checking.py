@@ -53,6 +53,10 @@ def gradcheck(
         If no input requires grad, or one that does or the result is not float64.
     """
     __tracebackhide__ = True  # of a failure, pytest shows the test and not this function
+    if len(inputs) == 1 and isinstance(inputs[0], tuple):  # as PyTorch's gradcheck takes them
+        inputs = inputs[0]
+    if not callable(f):
+        raise TypeError(f"gradcheck: f must be a function of the inputs, got {type(f).__name__}")
     checked = [i for i, x in enumerate(inputs) if isinstance(x, Tensor) and x.requires_grad]
     if not checked:
         raise TypeError("gradcheck: no input requires grad (several are passed as *inputs)")

@@ -70,7 +70,7 @@ def randint(low: int = 0, high: Any = None, size: Any = None, dtype: DTypeLike =
         low, high, size = 0, low, high
     if not isinstance(size, (tuple, list)):
         raise TypeError(f"randint: size must be a tuple, as in randint(0, 10, (3,)), got {size!r}")
-    return Tensor(generator.integers(low, high, size).astype(dtype))
+    return Tensor(as_array(generator.integers(low, high, size), dtype))
 
 
 def full(
@@ -82,7 +82,8 @@ def full(
 
 def full_like(x: ArrayLike, fill_value: Any, dtype: DTypeLike | None = None) -> Tensor:
     """`fill_value` with the shape and dtype of `x`."""
-    return Tensor(np.full_like(as_array(x), fill_value, dtype))
+    array = as_array(x)
+    return full(array.shape, fill_value, dtype or array.dtype)
 
 
 def eye(

@@ -61,9 +61,9 @@ class Digits:
 
     def __repr__(self) -> str:
         images = f"{len(self)} images of {' x '.join(map(str, self.data.shape[1:]))}"
-        state = "not normalised" if self.data.dtype == np.uint8 else "normalised"
+        state = "not normalised," if self.data.dtype == np.uint8 else "normalised with"
         statistics = f"mean {self.mean:.1f}, std {self.std:.1f}"
-        return f"Digits({images}, {self.data.dtype}, {state}: {statistics})"
+        return f"Digits({images}, {self.data.dtype}, {state} {statistics})"
 
     def __len__(self) -> int:
         return len(self.data)
@@ -155,6 +155,8 @@ def load_mnist_data(
     RuntimeError
         If a file is damaged and `download` is False, or the download fails.
     """
+    if not isinstance(change_tensors, bool):
+        raise TypeError(f"change_tensors must be True or False, got {change_tensors!r}; root=?")
     folder = _find_root(root, download)
     try:
         arrays = [_read(folder, name) for name in MNIST_FILES]

@@ -64,9 +64,11 @@ class Node:
         A serial number. A node is younger than its parents: its number is larger.
     swept : int or None
         The serial number of the latest `backward` from here.
+    held : numpy.ndarray or None
+        The array of the Tensor, where it is not `result`: that of ``a += b`` is the array of `a`.
     """
 
-    __slots__ = ("result", "op", "parents", "vjps", "tensor", "created", "swept")
+    __slots__ = ("result", "op", "parents", "vjps", "tensor", "created", "swept", "held")
 
     def __init__(
         self, result: np.ndarray, op: Callable[..., Any] | None = None,
@@ -76,6 +78,7 @@ class Node:
         self.parents, self.vjps = parents, vjps
         self.created = next(changes.clock)
         self.swept: int | None = None
+        self.held: np.ndarray | None = None
 
     @property
     def name(self) -> str:

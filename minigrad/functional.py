@@ -12,6 +12,7 @@ import numpy as np
 
 from . import more_ops, ops
 from .arrays import as_array, numpy_names
+from .left_out import getattr_of
 from .tensors import Tensor, apply
 
 if TYPE_CHECKING:
@@ -206,6 +207,12 @@ def cross_entropy(
     IndexError, RuntimeError, ValueError
         As in `nll_loss`.
     """
+    scores = as_array(input)
+    if scores.dtype.kind != "f":
+        raise RuntimeError(
+            f"cross_entropy: input must be floating-point scores (N, C), got {scores.dtype} "
+            f"{scores.shape}; are input and target exchanged?"
+        )
     settings: dict[str, Any] = {"weight": weight, "ignore_index": ignore_index}
     return nll_loss(log_softmax(input), target, reduction, **settings)
 
@@ -231,8 +238,14 @@ def mse_loss(input: ArrayLike, target: ArrayLike, reduction: str = "mean") -> Te
     """
     shapes = as_array(input).shape, as_array(target).shape
     if shapes[0] != shapes[1]:
-        raise ValueError(f"mse_loss: wanted one shape, got input {shapes[0]}, target {shapes[1]}")
+        raise ValueError(
+            f"mse_loss: wanted one shape, got input {shapes[0]}, target {shapes[1]}; write "
+            "target.reshape(input.shape)"
+        )
     _check_reduction("mse_loss", reduction)
+    if "f" not in {as_array(x).dtype.kind for x in (input, target)}:
+        got = f"{as_array(input).dtype} and {as_array(target).dtype}"
+        raise RuntimeError(f"mse_loss wanted floating-point numbers, got {got}; use x.float()")
     difference = apply(ops.sub, input, target)
     squares = difference * difference
     return squares if reduction == "none" else getattr(squares, reduction)()
@@ -241,3 +254,7 @@ def mse_loss(input: ArrayLike, target: ArrayLike, reduction: str = "mean") -> Te
 def _check_reduction(name: str, reduction: str) -> None:
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f"{name}: reduction must be mean, sum or none, got {reduction!r}")
+
+
+if not TYPE_CHECKING:  # a type checker is to find misspelt names
+    __getattr__ = getattr_of("minigrad.functional")

@@ -126,6 +126,37 @@ def clamp(x: Array, *, min: float | None = None, max: float | None = None) -> Ma
     return out.astype(x.dtype) if is_float else out, lambda G: np.where(inside, G, 0)
 
 
+@rule("G, and 0 at the places that were assigned", "G at these places")
+def setitem(x: Array, value: Array, *, steps: list[Any]) -> Made:
+    """`x` after x[index] = value; `steps` are the indices that lead to the places one by one
+
+    What was replaced does not influence L any more. A value that was broadcast receives the sum
+    of what its copies receive.
+
+    >>> out, to_x, to_value = setitem(np.zeros(3), np.array(5.0), steps=[slice(0, 2)])
+    >>> out, to_x(np.array([1.0, 10.0, 100.0])), to_value(np.array([1.0, 10.0, 100.0]))
+    (array([5., 5., 0.]), array([  0.,   0., 100.]), np.float64(11.0))
+    """
+    *basic, last = steps
+    shape = np.shape(value)
+
+    def replaced(array: Array, numbers: Any) -> Array:
+        copy = target = np.array(array)
+        for step in basic:
+            target = target[step]
+        target[last] = numbers
+        return copy
+
+    def to_value(G: Array) -> Any:
+        for step in steps:
+            G = G[step]
+        surplus = np.ndim(G) - len(shape)
+        axes = [surplus + i for i, length in enumerate(shape) if length == 1]
+        return np.sum(G, axis=(*range(surplus), *axes), dtype=np.float64).reshape(shape)
+
+    return replaced(x, value), lambda G: replaced(G, 0), to_value
+
+
 # Functions of each pair of elements
 
 
@@ -178,7 +209,7 @@ def where(x: Array, y: Array, *, condition: Array) -> Made:
     return out, lambda G: np.where(condition, G, 0), lambda G: np.where(condition, 0, G)
 
 
-@rule("G", "-G * floor({0} / {1})")
+@rule("G", "-G * floor({0} / {1})", dtypes="number")
 def remainder(x: Array, y: Array) -> Made:
     """x % y, elementwise, with the sign of y, as in Python: x - floor(x / y) y
 

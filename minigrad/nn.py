@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import reprlib
+import types
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
@@ -59,6 +60,15 @@ class Module:
     """
 
     training = True
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        old = vars(self).get(name)
+        if isinstance(old, Parameter) and not isinstance(value, (Parameter, types.NoneType)):
+            raise TypeError(
+                f"{name} is a Parameter, got {type(value).__name__}: write {name}.data = ... for "
+                "new numbers, or Parameter(...)"
+            )
+        super().__setattr__(name, value)
 
     def forward(self, *inputs: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} needs a method forward()")
@@ -198,6 +208,12 @@ class Module:
         """Forget the gradients of all parameters: ``parameter.grad = None``."""
         for parameter in self.parameters():
             parameter.grad = None
+
+    def to(self, device: str) -> Self:
+        """This module, for ``to("cpu")``: minigrad computes on the CPU alone."""
+        if device != "cpu":
+            raise RuntimeError(f"to(): minigrad computes on the CPU alone, got {device!r}")
+        return self
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
         """Set `requires_grad` of all parameters, and return the module."""
@@ -469,9 +485,12 @@ class MLP(Module):
         shape, D = input.shape, self.in_dim
         if shape[1:] != (D,):
             if math.prod(shape) != D and (len(shape) < 2 or math.prod(shape[1:]) != D):
+                several = (
+                    f"{shape[0]} examples of {math.prod(shape[1:])}" if shape[1:] else "one example"
+                )
+                several = several if shape[1:] else "one example"
                 raise RuntimeError(
-                    f"MLP wanted examples of {D} numbers, got shape {shape}: "
-                    f"{shape[0] if shape else 1} examples of {math.prod(shape[1:])}"
+                    f"MLP wanted examples of {D} numbers, (N, {D}), got shape {shape}: {several}"
                 )
             input = input.reshape(-1, D)
         return F.log_softmax(self.main(input), dim=1)

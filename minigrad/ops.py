@@ -405,6 +405,11 @@ def linear(input: Array, weight: Array, bias: Array | None = None) -> Made:
     shape, fits = input.shape, weight.ndim == 2 and input.shape[-1:] == weight.shape[1:]
     if not fits or bias is not None and bias.shape != weight.shape[:1]:
         got = f"input {shape}, weight {weight.shape}, bias {getattr(bias, 'shape', None)}"
+        if weight.ndim == 2 and not fits:
+            got += (
+                f": input ends in {shape[-1] if shape else 'nothing'}, and weight takes "
+                f"{weight.shape[1]}; images are flattened by x.reshape(len(x), -1)"
+            )
         raise RuntimeError(f"linear: wanted input (..., D), weight (H, D), bias (H,), got {got}")
     units, features = weight.shape
     x, W = dense_matrix(input, features), dense_matrix(weight, features)

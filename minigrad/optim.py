@@ -45,9 +45,19 @@ def _parameters(params: Tensors, name: str = "params") -> list[Tensor]:
         left = "" if hasattr(params, "__len__") else " left: make a list of it to use it twice"
         raise ValueError(f"{name} must list Tensors; this {type(params).__name__} has none{left}")
     for i, param in enumerate(listed):
-        fits = isinstance(param, Tensor) and param.array.dtype in KERNEL_DTYPES
-        if not (fits and param.is_leaf and param.array.flags.writeable):
-            raise TypeError(f"{name}[{i}] must be a writeable float32 or float64 leaf: {param!r}")
+        if isinstance(param, Tensor) and not param.is_leaf:
+            raise TypeError(
+                f"{name}[{i}] is a result of {param.node.name}, not a leaf: set requires_grad "
+                "last, as in w = (0.1 * randn(3)).requires_grad_()"
+            )
+        if not isinstance(param, Tensor):
+            raise TypeError(
+                f"{name}[{i}] must be a Tensor, got {type(param).__name__}; write [w] or "
+                "model.parameters(), without brackets around it"
+            )
+        fits = param.array.dtype in KERNEL_DTYPES
+        if not (fits and param.array.flags.writeable):
+            raise TypeError(f"{name}[{i}] must be writeable and float32 or float64: {param!r}")
     if len(set(listed)) < len(listed):
         raise ValueError(f"{name} holds a Tensor twice: it would move twice as far")
     return listed

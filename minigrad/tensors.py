@@ -215,13 +215,27 @@ def _floor_divide(a: Any, b: Any) -> Any:
     """a // b, rounded down, which moves in steps: its gradient would be 0 wherever it exists."""
     if is_grad_enabled() and any(isinstance(x, Tensor) and x.requires_grad for x in (a, b)):
         raise RuntimeError("x // y is not differentiable; use x.detach(), or x / y")
-    more_ops.refuse_zeros(as_array(b, common_dtype(np.floor_divide, (a, b))))
+    dtype = common_dtype(np.floor_divide, (a, b))
+    refuse_bools("floor_divide", dtype)
+    more_ops.refuse_zeros(as_array(b, dtype))
     return _without_gradient(np.floor_divide, (a, b))
 
 
 def _refuse_in_place(x: Tensor) -> None:
     if x.requires_grad and is_grad_enabled():
         raise RuntimeError("a Tensor that requires grad changes in place only under no_grad()")
+
+
+def _before_change(a: Tensor, change: str) -> Tensor:
+    """A Tensor that stands in for `a` in the graph, since a VJP may need the old numbers."""
+    if changes.is_shared(a):
+        raise RuntimeError(
+            f"{change}: a view, a base or a detach() of this Tensor of shape {a.shape} would "
+            "change without a gradient; make a new Tensor, a = a + b instead of a += b"
+        )
+    before = _unshared(a.array.copy())
+    before._node, before._requires_grad = a._node, a._requires_grad
+    return before
 
 
 def _in_place(op: Operation, a: Tensor, b: Any) -> Tensor:
@@ -232,15 +246,7 @@ def _in_place(op: Operation, a: Tensor, b: Any) -> Tensor:
     if a.is_leaf:
         _refuse_in_place(a)
     records = is_grad_enabled() and (a.requires_grad or getattr(b, "requires_grad", False))
-    before = a
-    if records:
-        if changes.is_shared(a):
-            raise RuntimeError(
-                f"in-place {name_of(op)}: a view, a base or a detach() of this Tensor of shape "
-                f"{a.shape} would change without a gradient; write a = a + b instead of a += b"
-            )
-        before = _unshared(a.array.copy())  # a VJP may need the old numbers
-        before._node, before._requires_grad = a._node, a._requires_grad
+    before = _before_change(a, f"in-place {name_of(op)}") if records else a
     out = apply(op, before, before if b is a else b)
     if out.shape != a.shape or not np.can_cast(out.dtype, a.dtype, "same_kind"):
         held, new = (f"{x.dtype} of shape {x.shape}" for x in (a, out))
@@ -248,7 +254,26 @@ def _in_place(op: Operation, a: Tensor, b: Any) -> Tensor:
     out = out.to(a.dtype) if records else out
     a.set_numbers(..., out.array)
     if records:
-        a._node, a._requires_grad = out._node, True
+        _move_on(a, out.node)
+    return a
+
+
+def _move_on(a: Tensor, node: Node) -> None:
+    """Give a Tensor that has changed in place its new node."""
+    node.held = a.array
+    if not a.is_leaf:  # whose gradient is retained, if any, is the new one's
+        node.tensor, a.node.tensor = a.node.tensor, None
+    a._node, a._requires_grad = node, True
+
+
+def _change(operator: Callable[..., Tensor], a: Tensor, b: Any) -> Tensor:
+    """``a //= b``, ``a &= b`` and their like."""
+    _refuse_in_place(a)
+    out = operator(a, b)
+    if (out.shape, out.dtype) != (a.shape, a.dtype):
+        held, new = (f"{x.dtype} of shape {x.shape}" for x in (a, out))
+        raise RuntimeError(f"in place: {held} cannot hold {new}")
+    a.set_numbers(..., out.array)
     return a
 
 
@@ -467,7 +492,14 @@ class Tensor:
     def __ge__(self, other: ArrayLike) -> Any: return _compare(np.greater_equal, self, other)
     def __eq__(self, other: Any) -> Any: return _compare(np.equal, self, other)
     def __ne__(self, other: Any) -> Any: return _compare(np.not_equal, self, other)
-    def __bool__(self) -> bool: return bool(self.item())
+    def __bool__(self) -> bool:
+        if self.array.size != 1:
+            raise RuntimeError(
+                f"a Tensor of shape {self.shape} is not true or false: ask (x > 0).all() or "
+                "(x > 0).any(); to ask whether there is one, x is not None"
+            )
+        return bool(self.array)
+
     def __int__(self) -> int: return int(self.item())
     def __float__(self) -> builtins.float: return float(self.item())
     def __mod__(self, other: ArrayLike) -> Tensor: return apply(more_ops.remainder, self, other)
@@ -479,6 +511,12 @@ class Tensor:
     def __xor__(self, other: ArrayLike) -> Tensor: return _bitwise(np.bitwise_xor, self, other)
     __rand__, __ror__, __rxor__ = __and__, __or__, __xor__  # the order makes no difference
     def __invert__(self) -> Tensor: return _bitwise(np.invert, self)
+    def __imod__(self, other: ArrayLike) -> Tensor:
+        return _in_place(more_ops.remainder, self, other)
+    def __ifloordiv__(self, other: ArrayLike) -> Tensor: return _change(_floor_divide, self, other)
+    def __iand__(self, other: ArrayLike) -> Tensor: return _change(Tensor.__and__, self, other)
+    def __ior__(self, other: ArrayLike) -> Tensor: return _change(Tensor.__or__, self, other)
+    def __ixor__(self, other: ArrayLike) -> Tensor: return _change(Tensor.__xor__, self, other)
     def __pos__(self) -> Tensor: return self
     def __abs__(self) -> Tensor: return self.abs()
     # fmt: on
@@ -495,21 +533,30 @@ class Tensor:
         return out
 
     def __setitem__(self, index: Any, value: ArrayLike) -> None:
-        _refuse_in_place(self)
-        if is_grad_enabled() and isinstance(value, Tensor) and value.requires_grad:
-            raise RuntimeError("item assignment records no gradient; assign value.detach()")
-        *basic, index = index_steps(index, self.shape)
-        target, numbers = self.array[basic[0]] if basic else self.array, as_array(value, self.dtype)
-        parts = index if isinstance(index, tuple) else (index,)
-        picks = any(isinstance(part, np.ndarray) for part in parts)
+        if self.is_leaf:
+            _refuse_in_place(self)
+        *basic, last = steps = index_steps(index, self.shape)
+        target, numbers = self.array, as_array(value, self.dtype)
+        for step in basic:
+            target = target[step]
+        picks = any(
+            isinstance(x, np.ndarray) for x in (last if isinstance(last, tuple) else [last])
+        )
         if picks and isinstance(value, Tensor) and value.dtype != self.dtype:
             got = f"{value.dtype} for {self.dtype}"
             raise RuntimeError(f"assignment to picked elements: got {got}; convert with to()")
-        surplus = numbers.ndim - np.ndim(target[index])
+        surplus = numbers.ndim - np.ndim(target[last])
         if surplus > 0 and set(numbers.shape[:surplus]) == {1}:  # as PyTorch, but not NumPy, allows
             numbers = numbers.reshape(numbers.shape[surplus:])
-        target[index] = numbers
-        changes.note_change(target)
+        if is_grad_enabled() and (self.requires_grad or getattr(value, "requires_grad", False)):
+            before = _before_change(self, "x[index] = value")
+            new = value.to(self.dtype) if isinstance(value, Tensor) else Tensor(numbers)
+            out = apply(more_ops.setitem, before, new.reshape(numbers.shape), steps=steps)
+            self.set_numbers(..., out.array)
+            _move_on(self, out.node)
+        else:
+            target[last] = numbers
+            changes.note_change(target)
 
     if not TYPE_CHECKING:  # a type checker is to find misspelt names
 
@@ -619,6 +666,8 @@ class Tensor:
 
         A RuntimeError if there are no elements, an IndexError if there is no such `dim`.
         """
+        if isinstance(dim, (Tensor, np.ndarray)):  # max(x, y), as PyTorch has it
+            return self.maximum(dim)
         values = apply(more_ops.max, self, dim=dim, keepdim=keepdim)
         return values if dim is None else Max(values, _place_of(np.argmax, self, dim, keepdim))
 
@@ -631,6 +680,8 @@ class Tensor:
     @numpy_names
     def min(self, dim: int | None = None, keepdim: bool = False) -> Any:
         """The smallest element; with `dim`, the pair ``(values, indices)``, as `max` has it."""
+        if isinstance(dim, (Tensor, np.ndarray)):
+            return self.minimum(dim)
         values = apply(more_ops.min, self, dim=dim, keepdim=keepdim)
         return values if dim is None else Min(values, _place_of(np.argmin, self, dim, keepdim))
 
@@ -719,8 +770,11 @@ class Tensor:
         return apply(ops.clone, self)
 
     def to(self, dtype: DTypeLike) -> Tensor:
-        """The same numbers in another dtype; gradients flow through to floating-point ones."""
-        if dtype == self.dtype:
+        """The same numbers in another dtype; gradients flow through to floating-point ones.
+
+        ``to("cpu")`` is this Tensor: there is no other device.
+        """
+        if isinstance(dtype, str) and dtype == "cpu" or dtype == self.dtype:
             return self
         if np.dtype(dtype).kind != "f":
             return Tensor(self.array.astype(dtype))
@@ -742,6 +796,14 @@ class Tensor:
         """Set `requires_grad` of this Tensor, a leaf, and return it."""
         self.requires_grad = requires_grad
         return self
+
+    def all(self) -> Tensor:
+        """Whether no element is 0 or False."""
+        return Tensor(np.all(self.array))
+
+    def any(self) -> Tensor:
+        """Whether some element is neither 0 nor False."""
+        return Tensor(np.any(self.array))
 
     def zero_(self) -> Tensor:
         """Set every element to 0, in place."""
@@ -791,8 +853,8 @@ class Tensor:
         """
         if self.requires_grad:
             raise RuntimeError(
-                "NumPy would lose the gradient: write x.exp() instead of np.exp(x), or, if none is "
-                "wanted, x.detach().numpy()"
+                "NumPy would lose the gradient: write x.exp() instead of np.exp(x), stack(...) for "
+                "a list of Tensors, loss.item() for a plain number, or x.detach().numpy()"
             )
         return self.array
 

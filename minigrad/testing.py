@@ -256,6 +256,9 @@ def check_operation(f: Callable[..., Tensor], *strategies: st.SearchStrategy[Any
     """
     __tracebackhide__ = True  # of a failure, pytest shows the test and not this function
 
+    if not strategies:
+        raise TypeError("check_operation: give a strategy for the inputs, such as tensors()")
+
     def run(test: Callable[..., object], **options: Any) -> None:
         def on_arguments(drawn: tuple[Any, ...]) -> None:
             test(*[x for part in drawn for x in (part if isinstance(part, tuple) else (part,))])

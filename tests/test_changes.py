@@ -327,6 +327,18 @@ def test_a_failed_change_leaves_everything_as_it_was():
 SECRET = np.array([1.0, 2.0])
 
 
+def times_the_secret(G):
+    return G * SECRET
+
+
+class Module:
+    def __init__(self, x):
+        self.w = mg.Tensor(x)
+
+    def backward(self, G):
+        return G * self.w.array
+
+
 class Callable:
     def __init__(self, array):
         self.array_of_mine = array
@@ -363,6 +375,9 @@ VJPS = {
     "a decorated function": lambda x: np.errstate(divide="ignore")(lambda G: G * x),
     "a method of the array": lambda x: x.__mul__,
     "a global name": lambda x: lambda G: G * SECRET,
+    "a global name in a comprehension": lambda x: lambda G: sum([G * SECRET for _ in range(1)]),
+    "a global function": lambda x: lambda G: times_the_secret(G),
+    "an attribute": lambda x: Module(x).backward,
 }
 
 
@@ -378,6 +393,26 @@ def test_an_array_is_found_wherever_a_vjp_keeps_it(vjp):
     under_no_grad(w)
     with pytest.raises(RuntimeError, match=r"needs the numbers of a Tensor of shape \(2,\)"):
         loss.backward()
+
+
+def test_a_vjp_that_cannot_be_looked_through_after_a_change_in_place():
+    class Opaque:
+        __slots__ = ("kept",)
+
+        def __init__(self, kept):
+            self.kept = kept
+
+        def __call__(self, G):
+            return G * 2 * self.kept
+
+    w = leaf(1.0, 2.0)
+    y = w * 3
+    y += 0
+    z = mg.operation(lambda x: (x * x, Opaque(x)))(y)
+    with mg.no_grad():
+        y.zero_()
+    with pytest.raises(RuntimeError, match="needs the numbers"):
+        z.sum().backward()
 
 
 def test_what_is_forgotten_takes_no_memory():

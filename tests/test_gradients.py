@@ -183,6 +183,12 @@ def joints(*shapes):
     return {"dim": st.sampled_from(possible + [d - ndim for d in possible])}
 
 
+def assigned(F, a, b, index):
+    out = a * 1
+    out[index] = b
+    return out
+
+
 TWO, KEEPDIM = broadcasting_shapes(2), st.booleans()
 
 OPERATIONS = {
@@ -255,6 +261,11 @@ OPERATIONS = {
         lambda F, a, b, c, dim: library(F).stack((a, b, c), dim=dim),
         shapes(max_dims=2).map(lambda shape: (shape,) * 3),
         lambda a, b, c: {"dim": dim((1, *a))},
+    ),
+    "setitem": Operation(
+        assigned,
+        one(min_dims=1, min_side=1).map(lambda shapes: (shapes[0], shapes[0][1:])),
+        lambda a, b: {"index": st.sampled_from([0, -1, slice(None), [0], ...])},
     ),
     "getitem": Operation(lambda F, a, index: a[index], one(), lambda a: {"index": indices(a)}),
     "sum": Operation(
@@ -420,7 +431,9 @@ def test_no_place_of_an_operation_is_forgotten():
     tried = set()
     for operation in OPERATIONS.values():
         wild = calls(operation, "float32", itertools.repeat(operation.wild))
-        function, arrays = find(wild, lambda call: True)
+        function, arrays = find(
+            wild, lambda call: True, settings=settings(phases=[Phase.generate], database=None)
+        )
         with np.errstate(all="ignore"):
             out = function(functional, *[mg.Tensor(a, requires_grad=True) for a in arrays])
         tried |= {node.op for node in engine.ancestors(out.node)}

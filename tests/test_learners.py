@@ -186,7 +186,13 @@ def test_functions_take_arrays_and_lists(data):
 
 # What is left out says what to use
 
-HOLDERS = {"minigrad": mg, "minigrad.nn": nn, "minigrad.optim": optim, "Tensor": mg.zeros(2)}
+HOLDERS = {
+    "minigrad": mg,
+    "minigrad.functional": F,
+    "minigrad.nn": nn,
+    "minigrad.optim": optim,
+    "Tensor": mg.zeros(2),
+}
 
 
 @pytest.mark.parametrize(

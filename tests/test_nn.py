@@ -1,6 +1,7 @@
 """Layers, models and losses, as a user of PyTorch would write them."""
 
 import copy
+import re
 
 import numpy as np
 import pytest
@@ -475,6 +476,20 @@ def test_an_mlp_takes_a_batch_or_one_example(shape, examples):
 
 @pytest.mark.parametrize("shape", [(784, 4), (49, 32, 32), (28, 28, 5), (2, 393), (5,)])
 def test_an_mlp_refuses_examples_of_another_size(shape):
-    got = rf"784 numbers, got shape \({', '.join(map(str, shape))},?\).* of {np.prod(shape[1:], dtype=int)}"
+    got = f"{shape[0]} examples of {np.prod(shape[1:])}" if len(shape) > 1 else "one example"
+    got = rf"784 numbers, \(N, 784\), got shape {re.escape(str(shape))}: {got}$"
     with pytest.raises(RuntimeError, match=got):
         nn.MLP(784, 10)(mg.zeros(*shape))
+
+
+@pytest.mark.parametrize("value", [mg.zeros(10, 784), mg.zeros(10, 784, requires_grad=True), 5.0])
+def test_a_parameter_is_not_replaced_by_something_else(value):
+    for module, lib_nn in ((nn.Linear(784, 10), nn), (torch_nn.Linear(784, 10), torch_nn)):
+        with pytest.raises(TypeError, match="weight"):
+            module.weight = value
+        assert sum(1 for _ in module.parameters()) == 2
+    model = nn.Linear(784, 10)
+    model.weight = nn.Parameter(mg.ones(10, 784))
+    model.bias = None
+    assert [name for name, _ in model.named_parameters()] == ["weight"]
+    assert model.to("cpu") is model and model.weight.to("cpu") is model.weight

@@ -158,6 +158,8 @@ def test_indices_select_as_in_pytorch(make_index):
         lambda lib: (lib.tensor(1), lib.tensor([True]), [0, 2]),
         lambda lib: (0, lib.tensor([[True, False, True]])),
         lambda lib: ([0, 1], 0, [1, 2]),
+        lambda lib: (0, slice(None), (0, 1)),
+        lambda lib: (0, ..., range(2)),
     ],
 )
 def test_an_integer_beside_an_array_picks_first(make_index):
@@ -174,6 +176,39 @@ def test_an_integer_beside_an_array_picks_first(make_index):
         y[make_index(lib)] = 9
         results.append((tuple(out.shape), out.tolist(), x.grad.tolist(), y.tolist()))
     assert results[0] == results[1]
+
+
+def test_true_beside_integers_and_arrays_is_refused():
+    x = mg.zeros(2, 3, 4)
+    with pytest.raises(IndexError, match="True and False beside"):
+        x[True, 0, [0, 1]] = 5.0
+
+
+def test_integers_are_never_wrapped():
+    for make in (
+        lambda: mg.tensor(2.0**63, dtype=mg.int64),
+        lambda: mg.tensor([-1, 2**63]),
+        lambda: mg.full_like(mg.zeros(2, dtype=mg.int64), np.nan),
+        lambda: mg.full_like(mg.zeros(2, dtype=mg.uint8), 300.0),
+        lambda: mg.randint(0, 1000, (100,), dtype=mg.uint8),
+    ):
+        with pytest.raises(OverflowError, match="holds integers"):
+            make()
+    assert mg.tensor(2.0**62, dtype=mg.int64).item() == 2**62
+
+
+def test_squares_of_integers_are_refused():
+    a, b = mg.tensor([250], dtype=mg.uint8), mg.tensor([0], dtype=mg.uint8)
+    with pytest.raises(RuntimeError, match="uint8 and uint8; use x.float"):
+        F.mse_loss(a, b, "sum")
+    assert F.mse_loss(a.float(), b, "sum").item() == 62500
+
+
+def test_max_of_two_tensors_is_the_larger_one():
+    for lib in (mg, torch):
+        x = lib.tensor([[1.0, 9.0], [3.0, 4.0]])
+        assert lib.max(x, lib.tensor(5.0)).tolist() == [[5, 9], [5, 5]]
+        assert lib.min(x, lib.tensor([2.0, 5.0])).tolist() == [[1, 5], [2, 4]]
 
 
 def test_an_index_of_uint8_is_refused():
@@ -199,7 +234,7 @@ def test_a_mask_must_fit(shape):
     "refused",
     [
         lambda x: x - x, lambda x: -x, lambda x: x**x, lambda x: x @ x, lambda x: x.abs(),
-        lambda x: x.argmax(), lambda x: x.argmin(),
+        lambda x: x.argmax(), lambda x: x.argmin(), lambda x: x % x, lambda x: x // x,
     ],
 )  # fmt: skip
 def test_bools_are_refused_where_pytorch_refuses_them(refused):

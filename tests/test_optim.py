@@ -71,7 +71,7 @@ def test_gradient_update_refuses_a_parameter_without_gradient():
 def test_gradient_update_writes_to_no_read_only_array():
     w, fixed = mg.ones(2, requires_grad=True), mg.from_numpy(np.broadcast_to(np.float32(1), (2,)))
     fixed.requires_grad = True
-    with pytest.raises(TypeError, match=r"params\[1\] must be a writeable"):
+    with pytest.raises(TypeError, match=r"params\[1\] must be writeable"):
         optim.gradient_update((w * fixed).sum(), [w, fixed], lr=0.1)
     assert w.tolist() == fixed.tolist() == [1, 1]
 

@@ -225,7 +225,7 @@ PLANTED = {
     "a list of float64 becomes float32":
         edit(creation, "as_array", "*(floats or {float32})", "float32"),
     "what a dtype cannot hold is cut off":
-        edit(tensors, "as_array", "if not np.all(", "if False and np.all("),
+        edit(tensors, "as_array", "if not np.all(fits", "if False and np.all(fits"),
     "a mean of float16 is narrowed before it is divided":
         edit(ops, "mean", "add_up(x, dims, keepdim)", "add_up(x, dims, keepdim).astype(x.dtype)"),
     "no dims are no dims": edit(ops, "as_dims", "in (None, (), [])", "is None"),
