@@ -1,4 +1,8 @@
 import os
+
+# Two processes run the tests. Without this, the threads of one would wait for those of the other.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 from pathlib import Path
 
 import hypothesis
