@@ -100,7 +100,9 @@ def refuse_changed_arrays(node: Any) -> None:
     """Raise an error if an array that a VJP of `node` needs has changed since it was recorded."""
     kept = [array for vjp in node.vjps if vjp is not None for array in arrays_kept_by(vjp)]
     known = [x.result if x.held is None else x.held for x in (*node.parents, node)]
-    for array in known if any(array is None for array in kept) else kept:
+    if any(array is None for array in kept):  # it may keep the inputs and the result as well
+        kept = [array for array in kept if array is not None] + known
+    for array in kept:
         if changed_since(array, node.created):
             owner = owner_of(array)
             shape = next((x for x in known if owner_of(x) is owner), array).shape

@@ -395,6 +395,18 @@ def test_an_array_is_found_wherever_a_vjp_keeps_it(vjp):
         loss.backward()
 
 
+def test_an_array_that_is_not_an_input_is_found_in_an_object():
+    holder = Module(np.array([1.0, 1.0], "f4"))
+
+    def scaled(x):
+        return x * holder.w.array, lambda G: holder.backward(G)
+
+    loss = mg.operation(scaled)(leaf(1.0, 2.0)).sum()
+    holder.w.zero_()
+    with pytest.raises(RuntimeError, match=r"needs the numbers of a Tensor of shape \(2,\)"):
+        loss.backward()
+
+
 def test_a_vjp_that_cannot_be_looked_through_after_a_change_in_place():
     class Opaque:
         __slots__ = ("kept",)
