@@ -112,6 +112,8 @@ def common_dtype(op: Operation, inputs: Sequence[Any]) -> np.dtype:
     ]
     highest = max(ranks)
     dtype = np.result_type(*[dtype for dtype, rank in zip(dtypes, ranks) if rank == highest])
+    if highest == (2, 0) and len(set(ranks)) > 1:  # np.float64 is a float, and widens nothing
+        return float32
     if wanted == "number":
         refuse_bools(name_of(op), dtype)
     return float32 if wanted == "float" and dtype.kind != "f" else dtype
@@ -129,6 +131,11 @@ def as_index(index: Any, shape: tuple[int, ...]) -> Any:
 
     `shape` is that of the array. An IndexError if a mask does not fit it.
     """
+    if isinstance(index, list) and any(isinstance(part, (list, tuple)) for part in index):
+        raise IndexError(
+            "a list of lists counts as several indices in PyTorch and as one in NumPy: write "
+            "x[rows, columns], or x[np.array(index)]"
+        )
     parts = [_part_of_index(part) for part in (index if isinstance(index, tuple) else (index,))]
     masks = [isinstance(part, np.ndarray) and part.dtype == bool for part in parts]
     lengths = [

@@ -178,6 +178,21 @@ def test_an_integer_beside_an_array_picks_first(make_index):
     assert results[0] == results[1]
 
 
+def test_a_list_of_lists_is_refused():
+    x = mg.arange(4).reshape(2, 2)
+    with pytest.raises(IndexError, match=r"x\[rows, columns\]"):
+        x[[[0, 1], [1, 0]]]
+    assert x[np.array([[0, 1]])].shape == (1, 2, 2) and x[[0, 1], [1, 0]].tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("number", [np.float64(0.5), np.float32(0.5), 0.5, np.int64(2), 2, True])
+@pytest.mark.parametrize("dtype", ["int64", "bool", "uint8", "float32", "float64"])
+def test_numpy_numbers_beside_a_tensor_are_numbers(number, dtype):
+    ours = mg.tensor([1, 0], dtype=dtype) * number
+    theirs = torch.tensor([1, 0], dtype=getattr(torch, dtype)) * number
+    assert f"torch.{ours.dtype}" == str(theirs.dtype) and ours.tolist() == theirs.tolist()
+
+
 def test_true_beside_integers_and_arrays_is_refused():
     x = mg.zeros(2, 3, 4)
     with pytest.raises(IndexError, match="True and False beside"):
