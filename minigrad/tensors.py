@@ -549,6 +549,10 @@ class Tensor:
         if surplus > 0 and set(numbers.shape[:surplus]) == {1}:  # as PyTorch, but not NumPy, allows
             numbers = numbers.reshape(numbers.shape[surplus:])
         if is_grad_enabled() and (self.requires_grad or getattr(value, "requires_grad", False)):
+            if self.dtype.kind != "f":
+                raise RuntimeError(
+                    f"x[index] = value: {self.dtype} has no gradient; assign value.detach()"
+                )
             before = _before_change(self, "x[index] = value")
             new = value.to(self.dtype) if isinstance(value, Tensor) else Tensor(numbers)
             out = apply(more_ops.setitem, before, new.reshape(numbers.shape), steps=steps)

@@ -239,6 +239,9 @@ OPS = {
     ),
     "zero_ a leaf": (lambda w: w.x.zero_(), RuntimeError, "changes in place only under no_grad"),
     "assign to a leaf": (lambda w: w.x.__setitem__(0, 1), RuntimeError, "in place only under no_grad"),
+    "assign with a graph to integers": (
+        lambda w: w.ints.__setitem__(0, w.x[0, 0]), RuntimeError, r"int64 has no gradient; assign",
+    ),
     "assign with a graph beside a view": (
         lambda w: (w.plain[0], w.plain.__setitem__(0, w.x[0])),
         RuntimeError, r"x\[index\] = value: a view, a base or a detach\(\) .*shape \(2, 3\)",
