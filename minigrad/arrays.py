@@ -58,7 +58,7 @@ def as_array(data: ArrayLike, dtype: DTypeLike | None = None) -> np.ndarray:
     dtype = np.dtype(dtype)
     if dtype.kind in "iu":
         low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
-        # 2⁶³ - 1 itself is no float64. A cast would wrap around in silence.
+        # float64 cannot hold 2⁶³ - 1. A cast would silently wrap around.
         fits = array < high + 1.0 if array.dtype.kind == "f" else array <= high
         if not np.all(fits & (array >= low)):
             raise OverflowError(

@@ -8,6 +8,7 @@ nodes of the graph, and `engine.sweep` compares the two.
 Arrays that share memory change together: a change is noted for the object that owns the memory.
 """
 
+import contextlib
 import functools
 import itertools
 import threading
@@ -31,16 +32,11 @@ class Block:
         self.changed = 0  # the serial number of its latest change
         self.tensors: WeakValueDictionary[int, Any] = WeakValueDictionary()  # by their id()
         key = id(owner)
-        self.owner: Any = None
-        try:
+        with contextlib.suppress(TypeError):  # a bytearray, say, allows no reference
             self.owner = ref(owner, lambda _: _blocks.pop(key, None))
-        except TypeError:  # some owners, say a bytearray, have no weak references
-            pass
 
 
 _blocks: dict[int, Block] = {}  # by the id() of the owner; only what has changed or is shared
-
-
 _lock = threading.Lock()
 
 

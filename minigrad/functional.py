@@ -50,24 +50,8 @@ def relu(input: ArrayLike) -> Tensor:
 def softmax(input: ArrayLike, dim: int) -> Tensor:
     """Probabilities of numbers, along `dim`: exp(x[c]) / Σ_j exp(x[j]).
 
-    If their logarithm is wanted, use `log_softmax`, which loses no digits.
-
-    Parameters
-    ----------
-    input : Tensor, any shape
-    dim : int
-        The dimension along which the probabilities sum to 1.
-
-    Returns
-    -------
-    Tensor of the same shape
-
-    Raises
-    ------
-    IndexError
-        If `dim` does not exist.
-    RuntimeError
-        If `input` is neither float32 nor float64.
+    Parameters, result and errors are those of `log_softmax`, which is the one to use where the
+    logarithm is wanted: it loses no digits.
     """
     return apply(more_ops.softmax, input, dim=dim)
 
@@ -78,7 +62,7 @@ def log_softmax(input: ArrayLike, dim: int = -1) -> Tensor:
 
     Parameters
     ----------
-    input : Tensor, any shape with at least one dimension
+    input : Tensor, any shape
     dim : int
         The dimension along which the probabilities sum to 1.
 
@@ -150,7 +134,7 @@ def nll_loss(
     if len(shape) != 2 or classes.shape != shape[:1]:
         got = f"log_probs {shape} and targets {classes.shape}"
         raise ValueError(f"nll_loss: wanted shapes (N, C) and (N,), got {got}")
-    _check_reduction("nll_loss", reduction)
+    check_reduction("nll_loss", reduction)
     if reduction == "mean" and len(classes) == 0:
         raise ValueError("nll_loss: the mean over an empty batch does not exist")
     classes = classes.astype(np.int64, order="C")  # a copy: the VJP must not meet other targets
@@ -242,7 +226,7 @@ def mse_loss(input: ArrayLike, target: ArrayLike, reduction: str = "mean") -> Te
             f"mse_loss: wanted one shape, got input {shapes[0]}, target {shapes[1]}; write "
             "target.reshape(input.shape)"
         )
-    _check_reduction("mse_loss", reduction)
+    check_reduction("mse_loss", reduction)
     if "f" not in {as_array(x).dtype.kind for x in (input, target)}:
         got = f"{as_array(input).dtype} and {as_array(target).dtype}"
         raise RuntimeError(f"mse_loss wanted floating-point numbers, got {got}; use x.float()")
@@ -251,7 +235,8 @@ def mse_loss(input: ArrayLike, target: ArrayLike, reduction: str = "mean") -> Te
     return squares if reduction == "none" else getattr(squares, reduction)()
 
 
-def _check_reduction(name: str, reduction: str) -> None:
+def check_reduction(name: str, reduction: Any) -> None:
+    """Raise a ValueError that names the loss, if `reduction` is not one of the three."""
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f"{name}: reduction must be mean, sum or none, got {reduction!r}")
 

@@ -168,7 +168,7 @@ class Module:
         Raises
         ------
         TypeError
-            If `state` is no mapping, such as a file name, or holds something else than numbers.
+            If `state` is not a mapping, such as a file name, or holds something else than numbers.
         RuntimeError
             If names are missing or unexpected, a shape differs, two names of one Parameter come
             with different numbers, or a Parameter is read-only; all are listed, and the model
@@ -247,11 +247,6 @@ class Module:
 
 def _as_tensor(input: Any) -> Tensor:
     return input if isinstance(input, Tensor) else Tensor(input)
-
-
-def _check_reduction(name: str, reduction: Any) -> None:
-    if reduction not in ("mean", "sum", "none"):
-        raise ValueError(f"{name}: reduction must be mean, sum or none, got {reduction!r}")
 
 
 _HOLDERS = (Parameter, Module, dict, list, tuple)
@@ -387,7 +382,7 @@ class NLLLoss(Module):
 
     # The settings have names because PyTorch has others, long outdated, in their places.
     def __init__(self, weight: Any = None, *, ignore_index: int = -100, reduction: str = "mean"):
-        _check_reduction(type(self).__name__, reduction)
+        F.check_reduction(type(self).__name__, reduction)
         self.weight, self.ignore_index, self.reduction = weight, ignore_index, reduction
 
     def _settings(self) -> dict[str, Any]:
@@ -412,7 +407,7 @@ class MSELoss(Module):
     """
 
     def __init__(self, reduction: str = "mean"):
-        _check_reduction("MSELoss", reduction)
+        F.check_reduction("MSELoss", reduction)
         self.reduction = reduction
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ class Block:
 
     def __init__(self, left: bool = False):
         self.left = left  # where it was entered; tasks started inside still have recording off
-        self.cancelled = False  # recording is no longer off for anybody
+        self.cancelled = False  # the block no longer counts, in any context
 
 
 no_grad_blocks: ContextVar[tuple[Block, ...]] = ContextVar("no_grad_blocks", default=())

@@ -51,7 +51,7 @@ def _in_one_dtype(
     return tensors, arrays
 
 
-def _misfit(op: Operation, arrays: Sequence[np.ndarray], error: ValueError) -> Exception:
+def _misfit(op: Operation, arrays: Sequence[Any], error: ValueError) -> Exception:
     """An error that names the operation and the shapes that it could not combine."""
     if len(arrays) == 1 or isinstance(error, IndexError):  # of a dim that does not exist
         return error
@@ -189,10 +189,7 @@ def _compare(ufunc: np.ufunc, a: Tensor, b: Any) -> Any:
         _, arrays = _in_one_dtype(ufunc, (a, b))
     else:  # NumPy compares integers as they are; a cast could change them
         arrays = [a.array, getattr(b, "array", b)]
-    try:
-        return Tensor(ufunc(*arrays, order="C"))
-    except ValueError as error:
-        raise _misfit(ufunc, arrays, error) from None
+    return _without_gradient(ufunc, arrays)
 
 
 def _bitwise(ufunc: np.ufunc, *inputs: Any) -> Tensor:
@@ -200,11 +197,11 @@ def _bitwise(ufunc: np.ufunc, *inputs: Any) -> Tensor:
     if (dtype := common_dtype(ufunc, inputs)).kind == "f":
         hint = "compare first, as in (x > 0) & (x < 1)"
         raise TypeError(f"{ufunc.__name__} needs bools or integers, got {dtype}; {hint}")
-    return _without_gradient(ufunc, inputs)
+    return _without_gradient(ufunc, _in_one_dtype(ufunc, inputs)[1])
 
 
-def _without_gradient(ufunc: np.ufunc, inputs: Sequence[Any]) -> Tensor:
-    _, arrays = _in_one_dtype(ufunc, inputs)
+def _without_gradient(ufunc: np.ufunc, arrays: Sequence[Any]) -> Tensor:
+    """The result of a ufunc on arrays or numbers, outside the graph."""
     try:
         return Tensor(ufunc(*arrays, order="C"))
     except ValueError as error:
@@ -218,7 +215,7 @@ def _floor_divide(a: Any, b: Any) -> Any:
     dtype = common_dtype(np.floor_divide, (a, b))
     refuse_bools("floor_divide", dtype)
     more_ops.refuse_zeros(as_array(b, dtype))
-    return _without_gradient(np.floor_divide, (a, b))
+    return _without_gradient(np.floor_divide, _in_one_dtype(np.floor_divide, (a, b))[1])
 
 
 def _refuse_in_place(x: Tensor) -> None:
@@ -227,7 +224,7 @@ def _refuse_in_place(x: Tensor) -> None:
 
 
 def _before_change(a: Tensor, change: str) -> Tensor:
-    """A Tensor that stands in for `a` in the graph, since a VJP may need the old numbers."""
+    """`a` as it was, with its node, for an operation: a VJP may need the old numbers."""
     if changes.is_shared(a):
         raise RuntimeError(
             f"{change}: a view, a base or a detach() of this Tensor of shape {a.shape} would "
@@ -397,7 +394,8 @@ class Tensor:
         if self._grad is None:
             self._grad = _unshared(np.asarray(gradient, self.array.dtype))
         elif self._grad.array.flags.writeable:
-            self._grad.set_numbers(..., self._grad.array + gradient)
+            self._grad.array += gradient
+            changes.note_change(self._grad.array)
         else:  # somebody's read-only array was assigned
             self._grad = _unshared(self._grad.array + gradient)
 
@@ -776,7 +774,7 @@ class Tensor:
     def to(self, dtype: DTypeLike) -> Tensor:
         """The same numbers in another dtype; gradients flow through to floating-point ones.
 
-        ``to("cpu")`` is this Tensor: there is no other device.
+        ``to("cpu")`` returns this Tensor, because minigrad computes on the CPU alone.
         """
         if isinstance(dtype, str) and dtype == "cpu" or dtype == self.dtype:
             return self

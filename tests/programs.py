@@ -187,7 +187,7 @@ REFUSALS = RuntimeError, ValueError, TypeError, IndexError, OverflowError
 
 
 class NothingFits(Exception):
-    """There is no variable for a template."""
+    """No variable fits a template."""
 
 
 def clear(t):

@@ -279,7 +279,7 @@ DAMAGES = [
 def test_a_step_moves_all_parameters_or_none(kind, damage, good, after, steps):
     """Of a few parameters, the one after the first `good` ones is damaged."""
     if kind == "SGD" and damage in (freeze_state, reshape):
-        return  # without momentum there is no state to fit
+        return  # without momentum, the optimiser uses no state
     params = [mg.ones(2, requires_grad=True) for _ in range(good + 1 + after)]
     optimizer = KINDS[kind](params)
     for _ in range(steps):
