@@ -37,6 +37,7 @@ from .tensors import (
     stack as stack,
     where as where,
 )
+from .threads import get_num_threads as get_num_threads, set_num_threads as set_num_threads
 
 __version__ = "0.1.0"
 

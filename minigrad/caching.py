@@ -9,8 +9,10 @@ import contextlib
 import hashlib
 import inspect
 import pickle
+import sys
 import warnings
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import numba
 
@@ -26,6 +28,20 @@ try:
 except (AttributeError, ImportError):
     pass  # a Numba whose parts have other names: `enable` leaves the cache to it
 
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def kernel(function: Function) -> Function:
+    """Compile `function` at its first call, and cache it on disk.
+
+    ``nogil``: other threads of Python run meanwhile. The error model decides on x / 0:
+    infinite, as in NumPy, rather than an exception, whose check in every turn of a loop would
+    keep the processor from taking several turns at once.
+    """
+    compiled = numba.njit(nogil=True, error_model="numpy")(function)
+    enable(compiled)
+    return cast(Function, compiled)
+
 
 def enable(kernel: Any) -> None:
     """Let a function compiled by Numba keep its machine code on disk, if there is a place."""
@@ -38,6 +54,13 @@ def enable(kernel: Any) -> None:
             kernel.enable_caching()
 
 
+def _digest_of_products() -> bytes:
+    """A digest of the modules whose code is compiled into the kernels of others."""
+    modules = [sys.modules.get(f"{__package__}.{name}") for name in ("threads", "products")]
+    sources = "".join(inspect.getsource(module) for module in (blas, *modules) if module)
+    return hashlib.sha256(sources.encode()).digest()
+
+
 class KernelCache(Cache):  # type: ignore[misc]
     """Numba's cache of one function, without its errors."""
 
@@ -47,8 +70,7 @@ class KernelCache(Cache):  # type: ignore[misc]
         super().__init__(function)
         # The content refers to the module by its name, and a link may give a package two names.
         name = f"{self._impl.filename_base}.{function.__module__}"
-        product = inspect.getsource(blas).encode()  # is compiled into kernels
-        source = self._impl.locator.get_source_stamp(), hashlib.sha256(product).digest()
+        source = self._impl.locator.get_source_stamp(), _digest_of_products()
         self._cache_file = CheckedFiles(self.cache_path, name, source)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:

@@ -10,29 +10,17 @@ result on disk for the next process. With ``NUMBA_DISABLE_JIT=1`` in the environ
 same lines run as plain Python, so that a debugger can step through them.
 """
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
-
-import numba
 import numpy as np
 from numpy import ndarray as Array
 
-from . import caching
-from .blas import product
-
-Function = TypeVar("Function", bound=Callable[..., Any])
+from .caching import kernel
+from .products import product
 
 
-def kernel(function: Function) -> Function:
-    """Compile `function` at its first call, and cache it on disk.
-
-    ``nogil``: other threads of Python run meanwhile. The error model decides on x / 0:
-    infinite, as in NumPy, rather than an exception, whose check in every turn of a loop would
-    keep the processor from taking several turns at once.
-    """
-    compiled = numba.njit(nogil=True, error_model="numpy")(function)
-    caching.enable(compiled)
-    return cast(Function, compiled)
+@kernel
+def matmul(x: Array, y: Array, out: Array) -> None:
+    """x @ y for matrices in any layout."""
+    product(x, y, out)
 
 
 # Linear layer: H weighted sums of D inputs, to each of which a number of its own, its bias, is
@@ -66,15 +54,7 @@ def linear_backward_input(grad: Array, weight: Array, grad_x: Array) -> None:
 
 @kernel
 def linear_backward_weight(grad: Array, x: Array, grad_weight: Array) -> None:
-    outputs, inputs = grad_weight.shape
-    if outputs > 16:
-        product(grad.T, x, grad_weight)
-    else:  # for few outputs, BLAS is faster by a third at the transposed product
-        transposed = np.empty((inputs, outputs), grad_weight.dtype)
-        product(x.T, grad, transposed)
-        for h in range(outputs):
-            for d in range(inputs):
-                grad_weight[h, d] = transposed[d, h]
+    product(grad.T, x, grad_weight)
 
 
 @kernel

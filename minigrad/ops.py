@@ -25,7 +25,7 @@ import numpy as np
 from numpy import ndarray as Array
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
-from . import kernels
+from . import kernels, threads
 
 Made = tuple[Any, ...]  # the result and the VJPs
 Dims = int | tuple[int, ...] | None
@@ -362,14 +362,26 @@ def matmul(x: Array, y: Array) -> Made:
         return G[..., None, :] if x_is_vector else G
 
     def to_x(G: Array) -> Any:
-        grad = matrix(G) @ columns.swapaxes(-1, -2)
+        grad = multiplied(matrix(G), columns.swapaxes(-1, -2))
         return grad[..., 0, :] if x_is_vector else grad
 
     def to_y(G: Array) -> Any:
-        grad = rows.swapaxes(-1, -2) @ matrix(G)
+        grad = multiplied(rows.swapaxes(-1, -2), matrix(G))
         return grad[..., 0] if y_is_vector else grad
 
-    return np.matmul(x, y), to_x, to_y
+    return multiplied(x, y), to_x, to_y
+
+
+def multiplied(x: Array, y: Array) -> Any:
+    """x @ y. Large matrices go through our kernel, whose threads no busy machine stalls."""
+    large = x.ndim == y.ndim == 2 and x.size * y.shape[1] > threads.SMALL
+    if not large or x.dtype.kind != "f" or x.shape[1] != y.shape[0]:
+        return np.matmul(x, y)
+    out = np.empty((len(x), y.shape[1]), x.dtype)
+    if not threads.ready:
+        threads.start(x.size * y.shape[1])
+    kernels.matmul(dense_matrix(x, x.shape[1]), dense_matrix(y, y.shape[1]), out)
+    return out
 
 
 # The operations of a network, which call the kernels: their mathematics is in `kernels`
@@ -415,6 +427,8 @@ def linear(input: Array, weight: Array, bias: Array | None = None) -> Made:
     x, W = dense_matrix(input, features), dense_matrix(weight, features)
     dtype, rows = x.dtype, len(x)
     out = np.empty((rows, units), dtype)
+    if not threads.ready:
+        threads.start(rows * units * features)
     kernels.linear_forward(x, W, None if bias is None else dense(bias), out)
 
     def to_input(G: Array) -> Array:

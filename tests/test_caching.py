@@ -17,7 +17,7 @@ import pytest
 from helpers import child
 
 import minigrad as mg
-from minigrad import caching, kernels
+from minigrad import caching
 
 pytestmark = pytest.mark.skipif(numba.config.DISABLE_JIT, reason="about compiled kernels")
 FACTOR = 1234.5678
@@ -46,7 +46,7 @@ def run(function=times_factor, result=2 * FACTOR, dtype="f8", process=True):
         caching.KernelCache.warned = False
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
-        kernel = kernels.kernel(function)
+        kernel = caching.kernel(function)
         assert kernel(np.array([2], dtype)) == pytest.approx(result)
     assert all(warning.category is RuntimeWarning for warning in warned)
     return bool(kernel.stats.cache_hits), [str(warning.message) for warning in warned]
@@ -149,7 +149,7 @@ def test_damage_that_cannot_be_mended_costs_one_warning(folder, monkeypatch):
 
 def test_a_folder_that_is_replaced_by_a_file(folder):
     caching.KernelCache.warned = False
-    kernel = kernels.kernel(times_factor)
+    kernel = caching.kernel(times_factor)
     shutil.rmtree(folder)
     folder.write_text("")
     with pytest.warns(RuntimeWarning, match="NUMBA_CACHE_DIR") as warned:
@@ -209,7 +209,7 @@ def test_a_numba_without_these_names_caches_in_its_own_way(missing, folder, monk
     with monkeypatch.context() as patched:
         patched.delattr(numba.core.caching, missing)
         spec.loader.exec_module(again)
-    monkeypatch.setattr(kernels, "caching", again)
+    monkeypatch.setattr(caching, "enable", again.enable)
     assert run() == (False, []) and run() == (True, [])
 
 

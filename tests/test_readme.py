@@ -112,13 +112,15 @@ def test_the_tour_visits_every_room_and_counts_its_lines():
 def test_sizes():
     """Watched, not worshipped: raise a limit if a good change needs it, with the reason.
 
-    The aim for the eight rooms was 800 lines. These take the rest: what learners type (methods,
-    operators, losses, modules: 450), optimisers that check settings, decay weights and
-    keep their state (100), the products inside kernels (93), messages that lead to the fix.
+    The aim for the rooms of the engine and its kernels was 800 lines. These take the rest: what
+    learners type (methods, operators, losses, modules: 450), optimisers that check settings, decay
+    weights and keep their state (100), the products inside kernels (93), messages that lead to the
+    fix. Threads have a room of their own, in which half of the lines are compiled.
     """
-    eight = ["blas", "kernels", "ops", "engine", "tensors", "functional", "nn", "optim"]
+    rooms = ["blas", "products", "kernels", "ops", "engine", "tensors", "functional", "nn", "optim"]
     assert LINES["engine"] <= 100
-    assert sum(LINES[room] for room in eight) <= 1760
+    assert sum(LINES[room] for room in rooms) <= 1760
+    assert LINES["threads"] <= 290
     assert length(engine.sweep) <= 25
     operations = [f for room in (ops, more_ops) for f in vars(room).values() if hasattr(f, "rule")]
     assert statistics.median(map(length, operations)) <= 5

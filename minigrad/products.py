@@ -1,0 +1,64 @@
+"""The matrix product, in plain Python and inside compiled kernels."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba.extending import overload
+from numpy import ndarray as Array
+
+from .blas import PLAIN, TRANSPOSED
+from .threads import multiply
+
+
+def product(a: Array, b: Array, out: Array) -> None:
+    """Write the matrix product of `a` (M, K) and `b` (K, N) into `out` (M, N), in C order:
+
+    out[i, j] = Σ_k a[i, k] b[k, j]
+    """
+    np.matmul(a, b, out=out)
+
+
+@overload(product, jit_options={"fastmath": {"reassoc", "contract"}})
+def _compiled_product(a: Any, b: Any, out: Any) -> Callable[[Any, Any, Any], None] | None:
+    """`product` for Numba, which picks one of these functions by the layouts of `a` and `b`.
+
+    gemm packs its matrices first, which does not pay for a single row or column: a loop is up
+    to five times as fast there. `fastmath` lets it add in any order, as BLAS does.
+    """
+
+    def product_of_copies(a: Any, b: Any, out: Any) -> None:
+        product(np.ascontiguousarray(a), np.ascontiguousarray(b), out)
+
+    if not a.dtype == b.dtype == out.dtype:
+        return None  # Numba then refuses to compile: gemm would misread the memory
+    if "A" in (a.layout, b.layout):  # neither C nor Fortran order
+        return product_of_copies
+
+    a_plain, b_plain = a.layout == "C", b.layout == "C"
+    how_a: Any = np.int64(PLAIN if a_plain else TRANSPOSED)
+    how_b: Any = np.int64(PLAIN if b_plain else TRANSPOSED)
+
+    def product_in_place(a: Any, b: Any, out: Any) -> None:
+        zero = out.dtype.type(0)
+        (m, k), n = a.shape, b.shape[1]
+        if b.shape[0] != k or out.shape != (m, n):
+            raise ValueError("product: the shapes do not fit")
+        if min(m, n, k) > 1:
+            multiply(how_a, how_b, m, n, k, a.ctypes.data, k if a_plain else m,
+                     b.ctypes.data, n if b_plain else k, out.ctypes.data, out.itemsize)  # fmt: skip
+        elif n == 1 or not b_plain:  # each sum runs along the memory of b
+            for i in range(m):
+                for j in range(n):
+                    total = zero
+                    for h in range(k):
+                        total += a[i, h] * b[h, j]
+                    out[i, j] = total
+        else:  # the innermost loop runs along the memory of b and out
+            out[:] = 0
+            for i in range(m):
+                for h in range(k):
+                    for j in range(n):
+                        out[i, j] += a[i, h] * b[h, j]
+
+    return product_in_place

@@ -1,0 +1,414 @@
+"""Several threads for one large product of matrices.
+
+A large product is cut into blocks of its rows or columns. The thread that wants it and the
+workers, threads of ours that wait for such jobs, each take the next free block until none is
+left. The cut depends on the sizes alone, so the bits of the result do not depend on the number
+of threads, or on how busy the machine is.
+
+A BLAS has threads of its own. They wait for each other in each product, and beside another busy
+program one of them is always late: a step then takes many times as long. So the library works
+with one thread while a product of ours runs, and with as many as before afterwards. A worker
+that is late finds no block left, and nobody waits for it.
+
+The threads meet in one array of integers, `crew`. Compiled code changes it by atomic operations,
+those that no other thread can interrupt. That costs a microsecond or two, where two threads of
+Python that pass a job on need fifty.
+"""
+
+import atexit
+import contextlib
+import ctypes
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import numba
+import numpy as np
+from llvmlite import binding, ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic as untyped_intrinsic
+from numpy import ndarray as Array
+
+from .blas import PLAIN, ROWS, SYMBOLS
+from .caching import kernel
+
+SMALL = 262_144  # multiplications, for which OpenBLAS takes one thread by itself
+MOST = 16  # blocks of a product, except those for which small blocks are faster
+
+# Places in `crew`, each in a cache line of its own (64 bytes): threads that write into one line
+# would slow each other down.
+FREE = 0  # how many blocks are free, in the last 32 bits; before them, the number of the job
+DONE = 8  # how many blocks are done
+OWNER = 16  # 1 while a thread uses the crew; others then work alone
+ASLEEP = 24  # how many workers sleep
+LOCK, INSIDE, BEFORE = 32, 33, 34  # of the three: products under way, the library's threads before
+THREADS, PIPE, STOP = 40, 41, 42  # how many threads, where workers are woken, whether they end
+ALONE, PENALTY = 48, 49  # for how many products nobody is called, and for how many next time
+JOB = 56  # the product itself: what `block` reads
+crew = np.zeros(72, np.int64)
+crew[PENALTY] = LEAST_PENALTY = 64
+
+
+# What compiled code calls: these names are in the kernels cached on disk (see `blas`)
+
+
+def _find_controls() -> Any:
+    """The library's functions that set and tell its number of threads; None if not OpenBLAS's."""
+    try:
+        library = ctypes.CDLL(np._core._multiarray_umath.__file__)  # type: ignore[attr-defined]
+        return library.scipy_openblas_set_num_threads64_, library.scipy_openblas_get_num_threads64_
+    except (AttributeError, OSError):
+        return None
+
+
+def _find_system() -> Any:
+    """The system's functions that let other threads run, and that write into a pipe."""
+    if os.name == "posix":
+        return ctypes.CDLL(None).sched_yield, ctypes.CDLL(None).write
+    return ctypes.CDLL("kernel32").SwitchToThread, ctypes.CDLL("ucrtbase")._write
+
+
+controls: Any = None if cast(Any, numba.config).DISABLE_JIT else _find_controls()
+_functions = dict(zip(("yield", "write"), _find_system()))
+_functions |= dict(zip(("set", "get"), controls or _find_system()))  # never called without controls
+for _name, _function in _functions.items():
+    binding.add_symbol(f"minigrad_{_name}", ctypes.cast(_function, ctypes.c_void_p).value)
+binding.add_symbol("minigrad_crew", crew.ctypes.data)
+
+_external = cast(Any, types.ExternalFunction)
+intrinsic: Callable[[Callable[..., Any]], Callable[..., Any]] = cast(Any, untyped_intrinsic)
+let_others_run = _external("minigrad_yield", types.int32())
+write = _external("minigrad_write", types.int64(types.int32, types.uintp, types.int64))
+set_library_threads = _external("minigrad_set", types.void(types.int32))
+get_library_threads = _external("minigrad_get", types.int32())
+_places = [types.int32] * 3 + [types.int64] * 3  # how the matrices lie, and M, N, K
+_matrices = [types.uintp, types.int64] * 2
+sgemm, dgemm = (
+    _external(SYMBOLS[str(x)], types.void(*_places, x, *_matrices, x, types.uintp, types.int64))
+    for x in (types.float32, types.float64)
+)
+
+
+@intrinsic
+def the_crew(_: Any) -> Any:
+    """The address of `crew`. Numba would compile a copy of the array into the kernel."""
+
+    def generate(context: Any, builder: Any, _signature: Any, _arguments: Any) -> Any:
+        nothing = ir.FunctionType(ir.VoidType(), [])
+        symbol = cast(Any, cgutils).get_or_insert_function(builder.module, nothing, "minigrad_crew")
+        return builder.bitcast(symbol, ir.IntType(64).as_pointer())
+
+    return cast(Any, types).CPointer(types.int64)(), generate
+
+
+def _place(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    array = context.make_array(signature.args[0])(context, builder, arguments[0])
+    return builder.gep(array.data, [arguments[1]])
+
+
+@intrinsic
+def add(_: Any, array: Any, i: Any, number: Any) -> Any:
+    """array[i] += number, not to be interrupted; return the number before."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        place = _place(context, builder, signature, arguments)
+        return builder.atomic_rmw("add", place, arguments[2], "seq_cst")
+
+    return types.int64(array, types.int64, types.int64), generate
+
+
+@intrinsic
+def change(_: Any, array: Any, i: Any, old: Any, new: Any) -> Any:
+    """Make array[i] `new` if it is `old`, not to be interrupted; return whether it was."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        place = _place(context, builder, signature, arguments)
+        pair = builder.cmpxchg(place, arguments[2], arguments[3], "seq_cst", "seq_cst")
+        return builder.extract_value(pair, 1)
+
+    return types.boolean(array, types.int64, types.int64, types.int64), generate
+
+
+# A job: the arguments of gemm, the size of a number in bytes, and the number of blocks
+
+
+@kernel
+def gemm(how_a: int, how_b: int, m: int, n: int, k: int, a: int, lda: int, b: int, ldb: int,
+         c: int, ldc: int, size: int) -> None:  # fmt: skip
+    """c = a @ b for matrices at these addresses, whose numbers have `size` bytes."""
+    if size == 4:
+        sgemm(ROWS, how_a, how_b, m, n, k, np.float32(1), a, lda, b, ldb, np.float32(0), c, ldc)
+    else:
+        dgemm(ROWS, how_a, how_b, m, n, k, 1.0, a, lda, b, ldb, 0.0, c, ldc)
+
+
+@kernel
+def block(job: Array, i: int) -> None:
+    """Compute block i of a product."""
+    how_a, how_b, m, n, k, a, lda, b, ldb, c, ldc, size, blocks = (
+        job[0], job[1], job[2], job[3], job[4], job[5], job[6], job[7], job[8], job[9], job[10],
+        job[11], job[12],
+    )  # fmt: skip
+    if m >= n:
+        start, m = m * i // blocks, m * (i + 1) // blocks - m * i // blocks
+        a += size * start * (lda if how_a == PLAIN else 1)
+        c += size * start * ldc
+    else:
+        start, n = n * i // blocks, n * (i + 1) // blocks - n * i // blocks
+        b += size * start * (1 if how_b == PLAIN else ldb)
+        c += size * start
+    gemm(how_a, how_b, m, n, k, a, lda, b, ldb, c, ldc, size)
+
+
+@kernel
+def blocks_of(m: int, n: int, k: int) -> int:
+    """How many blocks a product is cut into; the longer of its sides is cut.
+
+    A block repeats some work, as gemm copies both matrices in an order of its own first: longer
+    blocks repeat less. OpenBLAS does without the copies for up to 10⁶ multiplications on recent
+    processors, and for a few rows or columns, that is up to three times as fast.
+    """
+    work, longer, shorter = m * n * k, max(m, n), min(m, n)
+    if work <= 1_000_000:
+        return 1
+    if shorter <= 16 and 16 * shorter * k <= 500_000:
+        return work // 500_000
+    return max(2, min(MOST, longer // 512))
+
+
+@kernel
+def next_block(crew: Array) -> int:
+    """Take a free block; -1 if there is none."""
+    while True:
+        free: int = crew[FREE]
+        if free & 0xFFFFFFFF == 0:
+            return -1
+        if change(crew, FREE, free, free - 1):
+            return (free & 0xFFFFFFFF) - 1
+
+
+@kernel
+def serve(crew: Array, patience: int) -> None:
+    """Take blocks of whatever product there is, until there was none for a while."""
+    turns = 0
+    while turns < patience and crew[STOP] == 0:
+        i = next_block(crew)
+        if i >= 0:
+            block(crew[JOB:], i)
+            add(crew, DONE, 1)
+            turns = 0
+        let_others_run()
+        turns += 1
+    add(crew, ASLEEP, 1)
+
+
+@kernel
+def enter_library(crew: Array) -> None:
+    """Let the library work with one thread."""
+    while not change(crew, LOCK, 0, 1):
+        let_others_run()
+    if crew[INSIDE] == 0:
+        crew[BEFORE] = get_library_threads()
+        if crew[BEFORE] != 1:
+            set_library_threads(1)
+    crew[INSIDE] += 1
+    add(crew, LOCK, -1)
+
+
+@kernel
+def leave_library(crew: Array) -> None:
+    """Give the library its threads again, if no other product of ours is under way."""
+    while not change(crew, LOCK, 0, 1):
+        let_others_run()
+    crew[INSIDE] -= 1
+    if crew[INSIDE] == 0 and crew[BEFORE] != 1:
+        set_library_threads(crew[BEFORE])
+    add(crew, LOCK, -1)
+
+
+@kernel
+def share(crew: Array, job: Array) -> None:
+    """Compute all blocks, together with the workers that have time."""
+    blocks = job[12]
+    for place in range(13):
+        crew[JOB + place] = job[place]
+    crew[DONE] = 0
+    job_number = (crew[FREE] >> 32) + 1
+    change(crew, FREE, crew[FREE], (job_number << 32) + blocks)
+    sleepers = min(crew[ASLEEP], blocks - 1)
+    if sleepers > 0:
+        add(crew, ASLEEP, -sleepers)
+        write(crew[PIPE], crew.ctypes.data, sleepers)
+    i = next_block(crew)
+    while i >= 0:
+        block(job, i)
+        add(crew, DONE, 1)
+        i = next_block(crew)
+    turns = 0
+    while add(crew, DONE, 0) < blocks:
+        let_others_run()
+        turns += 1
+    # Was a worker interrupted by another program? Then it will be again: call nobody for a while.
+    if turns > 500 + job[2] * job[3] * job[4] // blocks // 2000:
+        crew[ALONE] = crew[PENALTY]
+        crew[PENALTY] = min(2 * crew[PENALTY], 4096)
+    else:
+        crew[PENALTY] = max(crew[PENALTY] - (crew[PENALTY] >> 6), LEAST_PENALTY)
+
+
+@kernel
+def multiply(how_a: int, how_b: int, m: int, n: int, k: int, a: int, lda: int, b: int, ldb: int,
+             c: int, size: int) -> None:  # fmt: skip
+    """c = a @ b: gemm's arguments as integers, all matrices by their addresses."""
+    crew = numba.carray(the_crew(), 72)  # type: ignore[attr-defined]
+    if m * n * k <= SMALL or crew[THREADS] == 0:
+        gemm(how_a, how_b, m, n, k, a, lda, b, ldb, c, n, size)
+        return
+    job = np.empty(13, np.int64)
+    job[0], job[1], job[2], job[3], job[4], job[5] = how_a, how_b, m, n, k, a
+    job[6], job[7], job[8], job[9], job[10], job[11], job[12] = lda, b, ldb, c, n, size, 1
+    job[12] = blocks_of(m, n, k)
+    enter_library(crew)
+    if crew[ALONE] > 0:
+        crew[ALONE] -= 1
+    elif job[12] > 1 and crew[THREADS] > 1 and change(crew, OWNER, 0, 1):
+        share(crew, job)
+        add(crew, OWNER, -1)
+        job[12] = 0
+    for i in range(job[12]):
+        block(job, i)
+    leave_library(crew)
+
+
+# How many threads
+
+OWN_GROUP, CONTROL_GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
+
+
+def default_num_threads() -> int:
+    """MINIGRAD_NUM_THREADS, or else the smallest of OPENBLAS_NUM_THREADS and OMP_NUM_THREADS,
+    the CPUs that this process may use, and the number of blocks."""
+    if own := os.environ.get("MINIGRAD_NUM_THREADS"):
+        if not own.isdecimal() or int(own) < 1:
+            raise ValueError(f"MINIGRAD_NUM_THREADS must be a positive integer, got {own!r}")
+        return int(own)
+    affinity = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))
+    limits = [MOST, len(affinity(0)), *_quotas()]
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+        with contextlib.suppress(ValueError):
+            limits.append(int(os.environ.get(name, "")) or MOST)
+    return max(1, min(limits))
+
+
+def _quotas() -> list[int]:
+    """How many CPUs' time the control groups of this process allow, on Linux (containers)."""
+    quotas = []
+    with contextlib.suppress(OSError, IndexError):
+        own = CONTROL_GROUPS / OWN_GROUP.read_text().split("::")[1].strip().lstrip("/")
+        for folder in (own, *own.parents):
+            with contextlib.suppress(OSError, ValueError):  # "max" is no limit
+                time, period = map(int, (folder / "cpu.max").read_text().split())
+                quotas.append(time // period)
+    return quotas
+
+
+def get_num_threads() -> int:
+    """How many threads compute a large product of matrices; see `set_num_threads`."""
+    return _wanted
+
+
+def set_num_threads(n: int) -> None:
+    """Let up to `n` threads compute a large product of matrices, as in PyTorch.
+
+    Results are the same for any number, bit for bit. By default, it is the environment variable
+    MINIGRAD_NUM_THREADS or, if that is not set, the smallest of OPENBLAS_NUM_THREADS,
+    OMP_NUM_THREADS, the CPUs that the process may use (its affinity, and the quota of its
+    control group) and 16, the most blocks that a product is cut into.
+
+    It is for products of minigrad alone. NumPy's own have as many threads as before, though a
+    product of NumPy that runs at the same moment, in another thread of Python, has one. With a
+    BLAS other than OpenBLAS, this number has no effect: the library decides.
+
+    Raises
+    ------
+    ValueError
+        If `n` is not a positive integer.
+    """
+    global _wanted
+    if not isinstance(n, (int, np.integer)) or n < 1 or isinstance(n, bool):
+        raise ValueError(f"set_num_threads: n must be a positive integer, got {n!r}")
+    with _starting:
+        _stop()
+        _wanted = int(n)
+        crew[THREADS] = _wanted if controls else 0
+
+
+def start(multiplications: int) -> None:
+    """Start the workers before the first product that is not small."""
+    global ready
+    if multiplications <= SMALL:
+        return
+    with _starting:
+        if not ready and crew[THREADS] > 1:
+            if not _pipe:
+                _pipe[:] = os.pipe()
+                crew[PIPE] = _pipe[1]
+            for _ in range(crew[THREADS] - 1):
+                worker = threading.Thread(target=_work, args=(_pipe[0],), daemon=True)
+                _workers.append(worker)
+                worker.start()
+        ready = True
+
+
+def _work(pipe: int) -> None:
+    while True:
+        serve(crew, PATIENCE)
+        if crew[STOP]:
+            return
+        os.read(pipe, 1)  # sleeps
+
+
+def _stop() -> None:
+    """End the workers."""
+    global ready
+    ready = False
+    if _workers:
+        crew[STOP] = 1
+        os.write(_pipe[1], b"." * len(_workers))
+        for worker in _workers:
+            worker.join()
+        _workers.clear()
+        os.set_blocking(_pipe[0], False)
+        with contextlib.suppress(BlockingIOError):  # those that were awake have left their bytes
+            os.read(_pipe[0], 1000)
+        os.set_blocking(_pipe[0], True)
+        crew[STOP] = crew[ASLEEP] = 0
+
+
+def _after_fork() -> None:
+    """In the child there are no workers, and no product of another thread is under way."""
+    global ready, _starting
+    ready, _starting = False, threading.Lock()
+    if crew[INSIDE] and crew[BEFORE] != 1:
+        controls[0](int(crew[BEFORE]))
+    crew[[INSIDE, LOCK, OWNER, ASLEEP, STOP]] = 0
+    crew[FREE] &= ~0xFFFFFFFF
+    _workers.clear()
+    for end in _pipe:  # it is the parent's
+        os.close(end)
+    _pipe.clear()
+
+
+PATIENCE = 2000  # turns, some 0.2 µs each where nothing else runs
+_wanted = default_num_threads()
+crew[THREADS] = _wanted if controls else 0
+ready = False  # whether `start` has nothing left to do
+_starting = threading.Lock()
+_workers: list[threading.Thread] = []
+_pipe: list[int] = []
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+atexit.register(_stop)

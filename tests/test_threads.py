@@ -1,0 +1,271 @@
+"""Several threads for one product: the same bits for any number, beside threads, forks and ends."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numba
+import numpy as np
+import pytest
+from helpers import child
+from hypothesis import given, strategies as st
+
+import minigrad as mg
+from minigrad import functional as F, kernels, threads
+
+pytestmark = pytest.mark.skipif(
+    threads.controls is None or numba.config.DISABLE_JIT, reason="about compiled code and OpenBLAS"
+)
+
+
+@pytest.fixture(autouse=True)
+def two_threads():
+    before = mg.get_num_threads()
+    mg.set_num_threads(2)
+    yield
+    mg.set_num_threads(before)
+
+
+def product(a, b):
+    out = np.full((len(a), b.shape[1]), np.nan, a.dtype)
+    threads.start(a.size * b.shape[1])
+    kernels.matmul(a, b, out)
+    return out
+
+
+# On both sides of each limit: small, in small blocks, in two, in more
+LENGTHS = st.one_of(st.integers(2, 40), st.integers(90, 130), st.sampled_from([300, 513, 2100]))
+
+
+@given(
+    sizes=st.tuples(LENGTHS, LENGTHS, LENGTHS), dtype=st.sampled_from(["f4", "f8"]),
+    orders=st.tuples(st.booleans(), st.booleans()), number=st.sampled_from([1, 2, 8]),
+)  # fmt: skip
+def test_a_product_of_any_size_is_right_and_has_the_same_bits(sizes, dtype, orders, number):
+    m, k, n = sizes
+    rng = np.random.default_rng(m + k + n)
+    a, b = rng.normal(size=(m, k)).astype(dtype), rng.normal(size=(k, n)).astype(dtype)
+    a, b = (np.asfortranarray(x) if order else x for x, order in zip((a, b), orders))
+    mg.set_num_threads(number)
+    out = product(a, b)
+    bound = np.finfo(dtype).eps * (np.abs(a) @ np.abs(b)) * np.sqrt(k)
+    assert (np.abs(out - a.astype("f8") @ b) <= bound).all()
+    mg.set_num_threads(1)
+    np.testing.assert_array_equal(out, product(a, b))
+
+
+@given(st.tuples(*[st.integers(2, 5000)] * 3))
+def test_blocks_are_small_for_few_rows_and_few_otherwise(sizes):
+    m, n, k = sizes
+    blocks, longer, shorter = threads.blocks_of(m, n, k), max(m, n), min(m, n)
+    if m * n * k <= 10**6:
+        assert blocks == 1
+    elif shorter <= 16 and 16 * shorter * k <= 500_000:
+        assert 500_000 <= m * n * k / blocks < 1_000_000 and longer / blocks >= 16
+    else:
+        assert 2 <= blocks <= 16 and (blocks == 2 or longer / blocks >= 512)
+
+
+def test_large_products_of_an_operation_take_part(rng=np.random.default_rng(0)):
+    """x @ y and its gradients, as well as `linear`, which has the kernels of its own."""
+    x, y = (mg.tensor(rng.normal(size=(200, 200)), requires_grad=True) for _ in range(2))
+    job = threads.crew[threads.FREE] >> 32
+    (x @ y).sum().backward()
+    F.linear(x, y).sum().backward()
+    assert (threads.crew[threads.FREE] >> 32) - job == 6
+    np.testing.assert_allclose(
+        x.grad.numpy(), np.ones((200, 200)) @ (y.array.T + y.array), rtol=1e-9
+    )
+
+
+TRAIN = """
+import sys
+import numpy as np
+import minigrad as mg
+from minigrad import nn, optim, functional as F
+
+def train(steps=5):
+    rng = np.random.default_rng(0)
+    model = nn.MLP(784, 10, [100])
+    for p in model.parameters():
+        p.data = mg.from_numpy(rng.normal(0, 0.1, p.shape).astype("f4"))
+    x, y = mg.from_numpy(rng.standard_normal((250, 784), "f4")), rng.integers(0, 10, 250)
+    for _ in range(steps):
+        optim.gradient_update(F.nll_loss(model(x), y), model.parameters(), lr=0.1)
+    return b"".join(p.detach().numpy().tobytes() for p in model.parameters())
+"""
+exec(TRAIN)
+
+
+def test_one_two_and_eight_threads_give_the_same_bits():
+    results = set()
+    for number in (1, 2, 8):
+        mg.set_num_threads(number)
+        results.add(train())  # noqa: F821
+    assert len(results) == 1
+
+
+def test_two_threads_of_python_train_as_one_alone():
+    alone, before = train(20), threads.controls[1]()  # noqa: F821
+    results = []
+    started = [threading.Thread(target=lambda: results.append(train(20))) for _ in range(2)]  # noqa: F821
+    for thread in started:
+        thread.start()
+    for thread in started:
+        thread.join()
+    assert results == [alone, alone]
+    assert threads.controls[1]() == before
+
+
+def test_the_library_has_its_threads_again_after_a_product():
+    for number in (1, 2):
+        threads.controls[0](number)
+        product(np.ones((200, 200)), np.ones((200, 200)))
+        assert threads.controls[1]() == number
+    with pytest.raises(ValueError, match="shapes do not fit"):
+        kernels.matmul(np.ones((200, 200)), np.ones((201, 200)), np.ones((200, 200)))
+    assert threads.controls[1]() == 2 and threads.crew[threads.INSIDE] == 0
+
+
+@pytest.fixture
+def no_workers():
+    """The workers have ended and are not replaced."""
+    threads.start(10**9)
+    threads.crew[threads.STOP] = 1
+    os.write(threads._pipe[1], b".")
+    for worker in threads._workers:
+        worker.join()
+    os.set_blocking(threads._pipe[0], False)
+    yield
+    os.set_blocking(threads._pipe[0], True)
+
+
+def test_a_worker_that_is_late_is_not_waited_for(no_workers):
+    a = np.random.default_rng(0).normal(size=(300, 300))
+    np.testing.assert_allclose(product(a, a), a @ a, rtol=1e-9)
+
+
+def test_as_many_sleepers_are_woken_as_there_are_blocks_for(no_workers):
+    threads.crew[threads.ASLEEP] = 5
+    product(np.ones((2100, 100)), np.ones((100, 2100)))  # four blocks, one for the caller
+    assert len(os.read(threads._pipe[0], 100).replace(b".", b"")) == 3
+    assert threads.crew[threads.ASLEEP] == 2
+
+
+def test_after_an_interruption_nobody_is_called_for_a_while():
+    a = np.ones((200, 200))
+    threads.crew[threads.ALONE] = 3
+    job = threads.crew[threads.FREE] >> 32
+    for _ in range(5):
+        product(a, a)
+    assert (threads.crew[threads.FREE] >> 32) - job == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_child_after_a_fork_trains_and_ends():
+    code = (
+        TRAIN
+        + """
+import os
+from minigrad import threads
+mg.set_num_threads(2)
+before = train()
+child = os.fork()
+if child == 0:
+    os._exit(0 if train() == before and threads.crew[threads.INSIDE] == 0 else 3)
+assert os.waitpid(child, 0)[1] == 0
+assert train() == before
+"""
+    )
+    child(code=code, timeout=120)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_fork_during_a_product_gives_the_library_its_threads_again():
+    code = """
+import os
+import numpy as np
+from minigrad import threads
+threads.controls[0](2)
+threads.crew[[threads.LOCK, threads.INSIDE, threads.BEFORE, threads.OWNER]] = 1, 1, 2, 1
+threads.controls[0](1)  # as if another thread were inside a product
+child = os.fork()
+if child == 0:
+    locks = threads.crew[[threads.LOCK, threads.INSIDE, threads.OWNER]]
+    os._exit(0 if threads.controls[1]() == 2 and not locks.any() else 3)
+assert os.waitpid(child, 0)[1] == 0
+"""
+    child(code=code, timeout=60)
+
+
+@pytest.mark.parametrize("end", ["pass", "sys.exit(0)", "import time; time.sleep(0.1)"])
+def test_the_interpreter_ends_with_workers_awake_or_asleep(end):
+    started = time.monotonic()
+    child(code=TRAIN + f"mg.set_num_threads(8); train(); {end}", timeout=60)
+    assert time.monotonic() - started < 60
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals as on POSIX")
+def test_ctrl_c_with_workers():
+    code = TRAIN + "mg.set_num_threads(2); train(); print('ready', flush=True); train(10**6)"
+    process = subprocess.Popen(
+        [sys.executable, "-c", "import signal; signal.signal(2, signal.default_int_handler)\n" + code],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGINT and errors.rstrip().endswith("KeyboardInterrupt")
+
+
+@pytest.mark.parametrize("n", [0, -1, 1.5, True, "2", None])
+def test_a_number_of_threads_that_makes_no_sense(n):
+    with pytest.raises(ValueError, match="n must be a positive integer, got"):
+        mg.set_num_threads(n)
+    assert mg.get_num_threads() == 2
+
+
+def defaults(monkeypatch, **variables):
+    for name in ("MINIGRAD", "OPENBLAS", "OMP"):
+        monkeypatch.delenv(f"{name}_NUM_THREADS", raising=False)
+        if name in variables:
+            monkeypatch.setenv(f"{name}_NUM_THREADS", variables[name])
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(12), raising=False)
+    return threads.default_num_threads()
+
+
+def test_the_default_is_the_smallest_limit(monkeypatch, tmp_path):
+    monkeypatch.setattr(threads, "_quotas", lambda: [])
+    assert defaults(monkeypatch) == 12
+    assert defaults(monkeypatch, OPENBLAS="3", OMP="5") == 3
+    assert defaults(monkeypatch, OPENBLAS="nonsense", OMP="0") == 12
+    assert defaults(monkeypatch, OMP="5", MINIGRAD="7") == 7
+    monkeypatch.setattr(threads, "_quotas", lambda: [2, 6])
+    assert defaults(monkeypatch) == 2
+    assert defaults(monkeypatch, MINIGRAD="7") == 7
+    monkeypatch.setattr(threads, "_quotas", lambda: [0])  # a quota below one CPU
+    assert defaults(monkeypatch) == 1
+    monkeypatch.setattr(threads, "_quotas", lambda: [])
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(64), raising=False)
+    assert threads.default_num_threads() == 16
+
+
+@pytest.mark.parametrize("wrong", ["0", "-1", "two", "1.5"])
+def test_a_variable_that_makes_no_sense(wrong, monkeypatch):
+    with pytest.raises(ValueError, match=f"MINIGRAD_NUM_THREADS must be .*, got '{wrong}'"):
+        defaults(monkeypatch, MINIGRAD=wrong)
+
+
+def test_quotas_of_control_groups(monkeypatch, tmp_path):
+    (tmp_path / "self").write_text("0::/outer/inner\n")
+    (tmp_path / "cgroup/outer/inner").mkdir(parents=True)
+    (tmp_path / "cgroup/outer/inner/cpu.max").write_text("max 100000\n")
+    (tmp_path / "cgroup/outer/cpu.max").write_text("250000 100000\n")
+    monkeypatch.setattr(threads, "CONTROL_GROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr(threads, "OWN_GROUP", tmp_path / "self")
+    assert threads._quotas() == [2]
+    monkeypatch.setattr(threads, "OWN_GROUP", tmp_path / "nowhere")
+    assert threads._quotas() == []
