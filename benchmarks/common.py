@@ -1,37 +1,70 @@
-"""What the three programs share: workers that take turns, tables, goals, the machine."""
+"""What the programs share: workers that take turns, tables, goals, the machine."""
 
 import argparse
 import datetime
 import importlib.metadata
 import importlib.util
 import json
+import math
 import multiprocessing
 import os
 import platform
 import statistics
+import subprocess
+import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 # Thread pools spin for a while after their last task (OpenBLAS for 25 ms): whoever has had
 # his turn must come to rest, or he would be measured as part of the next.
 SETTLE = 0.05  # seconds
 
 
-def parser(description, picture):
+def positive(kind):
+    """A parser for argparse of positive, finite numbers."""
+
+    def parse(text):
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not 0 < value < math.inf:
+            raise argparse.ArgumentTypeError(f"wanted a positive {kind.__name__}, got {text!r}")
+        return value
+
+    return parse
+
+
+def parser(description, program, rounds=7, seconds=None):
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
-    parser.add_argument(
-        "--png", type=Path, default=Path("figures") / picture, help="picture (%(default)s)"
+    parser.set_defaults(program=program)
+    option = parser.add_argument
+    option("--json", type=Path, metavar="FILE", help="write all figures there")
+    option("--markdown", type=Path, metavar="FILE", help="write the tables and goals there")
+    picture = Path("figures") / f"benchmark_{program}.png"
+    option("--png", type=Path, default=picture, help="picture (%(default)s)")
+    option(
+        "--rounds", type=positive(int), default=rounds, help="turns of each system (%(default)s)"
     )
-    parser.add_argument("--rounds", type=int, default=7, help="turns of each system (%(default)s)")
-    parser.add_argument(
-        "--only", metavar="TEXT", default="", help="only rows whose name holds TEXT"
-    )
+    option("--only", metavar="TEXT", default="", help="only rows whose name holds TEXT")
+    if seconds:
+        option("--seconds", type=positive(float), default=seconds, help="of one turn (%(default)s)")
     return parser
 
 
+def chosen(rows, text):
+    """Those of the dict's values whose name holds the text; without one, the program ends."""
+    found = [row for name, row in rows.items() if text in name]
+    if not found:
+        some = "; ".join(list(rows)[:: math.ceil(len(rows) / 6)])
+        print(f"No row's name holds {text!r}. Some of the names: {some}", file=sys.stderr)
+        raise SystemExit(2)
+    return found
+
+
 def machine():
-    """The machine and the versions, as one line of text each."""
+    """The date, the machine, the system and the versions, as one line of text each."""
     with open("/proc/cpuinfo") as file:
         models = [line.split(":")[1].strip() for line in file if line.startswith("model name")]
     lines = [
@@ -44,31 +77,44 @@ def machine():
             versions.append(f"{name} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:
             versions.append(f"no {name}")
-    return [datetime.date.today().isoformat(), *lines, ", ".join(versions)]
+    settings = [f"{k}={v}" for k, v in sorted(os.environ.items()) if k.endswith("_NUM_THREADS")]
+    return [datetime.date.today().isoformat(), *lines, ", ".join(versions + settings)]
 
 
 def installed(systems):
     """Those of the systems whose package (the first word of the name) can be imported."""
-    present = []
-    for name in systems:
-        package = name.split()[0]
-        if package in ("minigrad", "floor") or importlib.util.find_spec(package):
-            present.append(name)
-        else:
-            print(f"{package} is left out: not installed (pip install -e '.[bench]')")
-    return present
+    packages = dict.fromkeys(name.split()[0] for name in systems)
+    missing = [p for p in packages if p != "floor" and not importlib.util.find_spec(p)]
+    for package in missing:
+        print(f"{package} is left out: not installed (pip install -e '.[bench]')")
+    return [name for name in systems if name.split()[0] not in missing]
+
+
+def run(*command, **environment):
+    """The seconds that Python takes with these arguments, and what it prints."""
+    time.sleep(SETTLE)
+    started = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, *map(str, command)],
+        env=os.environ | environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return time.perf_counter() - started, done.stdout.strip()
 
 
 class Workers:
-    """Processes that measure when asked, one at a time; the others sleep meanwhile."""
+    """Processes that measure when asked, one at a time; the others sleep meanwhile.
 
-    def __init__(self, serve, names):
+    Each has our environment, with the changes that `environments` holds under its name.
+    """
+
+    def __init__(self, serve, names, environments=None):
         context = multiprocessing.get_context("spawn")
         self.connections, self.processes = {}, []
         for name in names:
             here, there = context.Pipe()
             process = context.Process(target=serve, args=(there, name), daemon=True)
-            process.start()
+            with mock.patch.dict(os.environ, (environments or {}).get(name, {})):
+                process.start()
             self.connections[name] = here
             self.processes.append(process)
 
@@ -98,7 +144,10 @@ def serve(connection, answer):
 
 
 def seconds_per_call(function, seconds):
-    """The median time of one call, of as many as fit into `seconds` (at least 3)."""
+    """The median and the mean time of one call, of as many as fit into `seconds` (at least 3).
+
+    The median is that of an undisturbed call; the mean is what many of them cost.
+    """
     time.sleep(SETTLE)
     function()
     times, end = [], time.perf_counter() + seconds
@@ -106,16 +155,20 @@ def seconds_per_call(function, seconds):
         started = time.perf_counter()
         function()
         times.append(time.perf_counter() - started)
-    return statistics.median(times)
+    return statistics.median(times), statistics.fmean(times)
 
 
 def take_turns(workers, names, rounds, *question):
     """Ask all of them in every round, in an order that rotates: one list of answers for each."""
     answers = {name: [] for name in names}
     for i in range(rounds):
-        for name in names[i % len(names) :] + names[: i % len(names)]:
+        for name in rotated(names, i):
             answers[name].append(workers.ask(name, *question))
     return answers
+
+
+def rotated(names, i):
+    return names[i % len(names) :] + names[: i % len(names)]
 
 
 def ratio(slower, faster):
@@ -127,8 +180,14 @@ def ratio(slower, faster):
     return statistics.median(ratios), low, high
 
 
+def shown(ratio, quartiles=False):
+    """A ratio (with its quartiles) as text, or - where there is none."""
+    if ratio is None:
+        return "-"
+    return "{:.2f} ({:.2f} to {:.2f})".format(*ratio) if quartiles else f"{ratio[0]:.2f}"
+
+
 def print_table(header, rows):
-    rows = [[str(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(header, *rows)]
     for i, row in enumerate([header, *rows]):
         first, *rest = (cell.rjust(width) for cell, width in zip(row, widths))
@@ -141,15 +200,40 @@ def goal(what, value, wanted, unit="x", at_least=True):
     """Print whether a goal is reached, and by how much not; return it for the JSON."""
     reached = value >= wanted if at_least else value <= wanted
     bound = "at least" if at_least else "at most"
-    verdict = "pass" if reached else "SHORT"
-    print(f"{verdict:5}  {what}: {value:.3g}{unit} (goal: {bound} {wanted:g}{unit})")
-    return {"goal": what, "value": value, "wanted": wanted, "at_least": at_least, "pass": reached}
+    text = f"{what}: {value:.3g}{unit} (goal: {bound} {wanted:.4g}{unit})"
+    print(f"{'pass' if reached else 'SHORT':5}  {text}")
+    return {
+        "goal": what, "value": value, "wanted": wanted, "at_least": at_least,
+        "pass": reached, "text": text,
+    }  # fmt: skip
 
 
-def write_json(path, **content):
-    if path:
-        path.write_text(json.dumps({"machine": machine(), **content}, indent=1) + "\n")
-        print(f"Figures: {path}")
+def write_figures(args, tables, goals, **content):
+    """Write what --json and --markdown ask for; `tables` maps titles to (header, rows)."""
+    if args.json:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        content = {"machine": machine(), **content, "goals": goals}
+        args.json.write_text(json.dumps(content, indent=1) + "\n")
+        print(f"Figures: {args.json}")
+    if args.markdown:
+        args.markdown.parent.mkdir(parents=True, exist_ok=True)
+        args.markdown.write_text(markdown(args, tables, goals))
+        print(f"Tables: {args.markdown}")
+
+
+def markdown(args, tables, goals):
+    """The dated section of benchmarks/README.md."""
+    date, cores, system, versions = machine()
+    turns = f"turns: {args.rounds}" + (f" of {args.seconds:g} s" if "seconds" in args else "")
+    lines = [f"## {date}: {args.program}, {cores}", "", f"{system}; {versions}; {turns}.", ""]
+    for title, (header, rows) in tables.items():
+        lines += [f"**{title}**", ""] if title else []
+        lines += [f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows)]
+        lines += [""]
+    short = "; ".join(goal["text"] for goal in goals if not goal["pass"])
+    reached = sum(goal["pass"] for goal in goals)
+    lines += [f"{reached} of {len(goals)} goals are reached." + f" Short: {short}." * bool(short)]
+    return "\n".join([*lines, ""])
 
 
 def write_picture(figure, path):

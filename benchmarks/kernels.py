@@ -173,10 +173,10 @@ SYSTEMS = {"minigrad": with_minigrad, "numpy": with_numpy, "torch": with_torch}
 def measure_limits(seconds):
     """GFLOP/s of a large matrix product and GB/s of a large copy."""
     a, b, out = (np.ones((2048, 2048), "f4") for _ in range(3))
-    peak = 2 * 2048**3 / common.seconds_per_call(lambda: np.matmul(a, b, out=out), seconds) / 1e9
+    product, _ = common.seconds_per_call(lambda: np.matmul(a, b, out=out), seconds)
     source, target = np.ones(LARGE, "f4"), np.ones(LARGE, "f4")
-    copy = common.seconds_per_call(lambda: np.copyto(target, source), seconds)
-    return peak, 2 * source.nbytes / copy / 1e9
+    copy, _ = common.seconds_per_call(lambda: np.copyto(target, source), seconds)
+    return 2 * 2048**3 / product / 1e9, 2 * source.nbytes / copy / 1e9
 
 
 def serve(connection, system):
@@ -234,6 +234,7 @@ def check_goals(rows, bandwidth):
     goals = [
         common.goal(f"torch / minigrad, {row['name']}", row["ratio"]["torch"][0], 1.0)
         for row in rows
+        if "torch" in row["ratio"]
     ]
     for row in rows:
         if row["n"] * row["d"] == LARGE:
@@ -255,48 +256,49 @@ def check_goals(rows, bandwidth):
 
 
 def main():
-    parser = common.parser(__doc__.splitlines()[0], "benchmark_kernels.png")
-    parser.add_argument("--seconds", type=float, default=0.02, help="of one turn (%(default)s)")
+    parser = common.parser(__doc__.splitlines()[0], "kernels", seconds=0.02)
     args = parser.parse_args()
+    measured = common.chosen({case.name: case for case in cases()}, args.only)
     print("\n".join(common.machine()))
+    systems = common.installed(SYSTEMS)
     rows = []
-    with common.Workers(serve, SYSTEMS) as workers:
-        limits = [workers.ask("numpy", "limits", 1.0)]
-        for case in cases():
-            if args.only not in case.name:
-                continue
-            times = common.take_turns(workers, list(SYSTEMS), args.rounds, case, args.seconds)
+    with common.Workers(serve, systems) as workers:
+        limits = [workers.ask("numpy", "limits", 50 * args.seconds)]
+        for case in measured:
+            answers = common.take_turns(workers, systems, args.rounds, case, args.seconds)
+            times = {name: [median for median, _ in given] for name, given in answers.items()}
+            means = [mean for _, mean in answers["minigrad"]]
+            others = [name for name in systems if name != "minigrad"]
             rows.append({
                 "name": case.name, "kernel": case.kernel, "n": case.n, "d": case.d,
                 "flop": case.flop, "bytes": case.bytes,
                 "seconds": {name: statistics.median(t) for name, t in times.items()},
-                "ratio": {s: common.ratio(times[s], times["minigrad"]) for s in ("numpy", "torch")},
+                "mean seconds": statistics.median(means),
+                "ratio": {name: common.ratio(times[name], times["minigrad"]) for name in others},
             })  # fmt: skip
-        limits.append(workers.ask("numpy", "limits", 1.0))
+        limits.append(workers.ask("numpy", "limits", 50 * args.seconds))
     peak, bandwidth = map(max, zip(*limits))
-    print(f"limits: {peak:.0f} GFLOP/s in a large matrix product, {bandwidth:.1f} GB/s in a copy\n")
+    limits = f"Limits: {peak:.0f} GFLOP/s in a large product, {bandwidth:.1f} GB/s in a copy"
+    print(f"{limits}\n")
     table = []
     for row in rows:
         ours = row["seconds"]["minigrad"]
         limit = max(row["flop"] / peak, row["bytes"] / bandwidth) / 1e9
         table.append([
-            row["name"], f"{1e6 * ours:,.1f}", f"{row['flop'] / ours / 1e9:.1f}",
-            f"{row['bytes'] / ours / 1e9:.1f}", f"{limit / ours:.2f}",
-            f"{row['ratio']['numpy'][0]:.2f}", "{:.2f} ({:.2f} to {:.2f})".format(*row["ratio"]["torch"]),
+            row["name"], f"{1e6 * ours:,.1f}", f"{1e6 * row['mean seconds']:,.1f}",
+            f"{row['flop'] / ours / 1e9:.1f}", f"{row['bytes'] / ours / 1e9:.1f}",
+            f"{limit / ours:.2f}", common.shown(row["ratio"]["numpy"]),
+            common.shown(row["ratio"].get("torch"), quartiles=True),
         ])  # fmt: skip
     header = [
-        "kernel, size",
-        "µs",
-        "GFLOP/s",
-        "GB/s",
-        "of the limit",
-        "numpy/mg",
+        "kernel, size", "µs", "mean", "GFLOP/s", "GB/s", "of the limit", "numpy/mg",
         "torch/mg (quartiles)",
-    ]
+    ]  # fmt: skip
     common.print_table(header, table)
     print()
     goals = check_goals(rows, bandwidth)
-    common.write_json(args.json, peak=peak, bandwidth=bandwidth, rows=rows, goals=goals)
+    tables = {limits: (header, table)}
+    common.write_figures(args, tables, goals, peak=peak, bandwidth=bandwidth, rows=rows)
     draw(rows, peak, bandwidth, args.png)
 
 

@@ -1,4 +1,4 @@
-"""From the start of a process: imports, the first step, the whole job, memory, a busy machine.
+"""From the start of a process: imports, the first step, the whole job, memory.
 
 Every figure is a fresh process, timed from outside unless said otherwise; the systems take
 turns. MNIST is read from $MINIGRAD_DATA, each system from a cache of its own kind.
@@ -6,10 +6,7 @@ turns. MNIST is read from $MINIGRAD_DATA, each system from a cache of its own ki
 
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 
 from . import common
@@ -94,138 +91,115 @@ with open("/proc/self/status") as file:  # ru_maxrss may be that of the parent p
     print(next(int(line.split()[1]) / 1024 for line in file if line.startswith("VmHWM")))
 """
 
-STEPS = """
-import time
-import numpy as np
-{imports}
-rng = np.random.default_rng(0)
-images, targets = rng.standard_normal((64, 784), "f4"), rng.integers(0, 10, 64)
-{model}
-for _ in range(50):
-    step(images, targets)
-started = time.perf_counter()
-for _ in range(1000):
-    step(images, targets)
-print(time.perf_counter() - started)
-"""
+PROGRAMS = {"minigrad": MINIGRAD, "torch": TORCH}
 
-BUSY = "while True: pass"
+
+# The parts: from the systems that are there to figures, by name, and goals
 
 
 def run(code, *arguments, **environment):
-    """The seconds that a Python program takes, and what it prints."""
-    time.sleep(common.SETTLE)
-    started = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        env=os.environ | environment, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    return time.perf_counter() - started, done.stdout.strip()
+    return common.run("-c", code, *arguments, **environment)
 
 
-def median(function, rounds):
-    return statistics.median(function() for _ in range(rounds))
+def by_turns(names, rounds, measure):
+    """The figures that `measure` gives for each name, in every round."""
+    figures = {name: [] for name in names}
+    for i in range(rounds):
+        for name in common.rotated(list(names), i):
+            figures[name].append(measure(name))
+    return figures
 
 
-def imports(rounds):
-    times = {name: [] for name in ("numba", "minigrad", "torch")}
-    for _ in range(rounds):
-        for name, given in times.items():
-            given.append(run(f"import {name}")[0])
-    for name, given in times.items():
-        print(f"import {name}: {statistics.median(given):.2f} s")
+def imports(systems, rounds):
+    names = ["numba", *systems]
+    times = by_turns(names, rounds, lambda name: run(f"import {name}")[0])
     over = statistics.median(a - b for a, b in zip(times["minigrad"], times["numba"]))
-    return [
+    return {f"import {name}": (given, "s") for name, given in times.items()}, [
         common.goal("import minigrad over import numba", over, 0.15, " s", at_least=False)
-    ], times
+    ]
 
 
-def first_step(rounds):
+def first_step(systems, rounds):
     cold, warm = [], []
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as folder:
             cold.append(float(run(FIRST_STEP, NUMBA_CACHE_DIR=folder)[1]))
             warm.append(float(run(FIRST_STEP, NUMBA_CACHE_DIR=folder)[1]))
-    return [
+    return {"first step, cold": (cold, "s"), "first step, warm": (warm, "s")}, [
         common.goal("first step, cold", statistics.median(cold), 6, " s", at_least=False),
         common.goal("first step, warm", statistics.median(warm), 0.6, " s", at_least=False),
     ]
 
 
-def whole_job(rounds, cache, torch_import):
-    times = {"minigrad": [], "torch": []}
-    for i in range(rounds):
-        for name, parts in (("minigrad", MINIGRAD), ("torch", TORCH)):
-            seconds, printed = run(JOB.format(**parts), cache)
-            times[name].append(seconds)
-            if i == 0:
-                print(f"whole job with {name}: epochs, accuracy: {printed}")
-    for name, given in times.items():
-        print(f"whole job with {name}: {statistics.median(given):.2f} s")
-    faster, *_ = common.ratio(times["torch"], times["minigrad"])
-    return [
-        common.goal("whole job to 97 %, torch / minigrad", faster, 4),
-        common.goal(
-            "import torch alone / whole job with minigrad",
-            torch_import / statistics.median(times["minigrad"]), 1,
-        ),
-    ]  # fmt: skip
+def whole_job(systems, rounds):
+    with tempfile.TemporaryDirectory() as folder:
+        cache = Path(folder) / "mnist.npz"
+        prepare(cache)
+        codes = {f"whole job with {name}": JOB.format(**PROGRAMS[name]) for name in systems}
+        codes |= {f"import {name} alone": f"import {name}" for name in systems[1:]}
+        answers = by_turns(codes, rounds, lambda name: run(codes[name], cache))
+    times = {name: [seconds for seconds, _ in given] for name, given in answers.items()}
+    for name in systems:
+        epochs, accuracy = answers[f"whole job with {name}"][0][1].split()
+        print(f"whole job with {name}: {epochs} epochs, to {float(accuracy):.2%}")
+    goals = []
+    if "torch" in systems:
+        ours = times["whole job with minigrad"]
+        faster, *_ = common.ratio(times["whole job with torch"], ours)
+        alone, *_ = common.ratio(times["import torch alone"], ours)
+        goals = [
+            common.goal("whole job to 97 %, torch / minigrad", faster, 3),
+            common.goal("import torch alone / whole job with minigrad", alone, 1),
+        ]
+    return {name: (given, "s") for name, given in times.items()}, goals
 
 
-def memory(rounds):
-    peaks = {}
-    for name, parts in (("minigrad", MINIGRAD), ("torch", TORCH)):
-        peaks[name] = median(lambda: float(run(FULL_BATCH.format(**parts))[1]), rounds)
-        print(f"peak memory, full batch of 60,000 with {name}: {peaks[name]:.0f} MB")
-    return [common.goal("memory, torch / minigrad", peaks["torch"] / peaks["minigrad"], 1)]
+def memory(systems, rounds):
+    peaks = by_turns(
+        systems, min(rounds, 3), lambda name: float(run(FULL_BATCH.format(**PROGRAMS[name]))[1])
+    )
+    goals = []
+    if "torch" in systems:
+        less, *_ = common.ratio(peaks["torch"], peaks["minigrad"])
+        goals = [common.goal("memory, torch / minigrad", less, 1)]
+    what = "peak memory, full batch of 60,000 with"
+    return {f"{what} {name}": (given, "MB") for name, given in peaks.items()}, goals
 
 
-def beside_a_busy_process(rounds):
-    slower = {"minigrad": [], "torch": []}
-    for _ in range(rounds):
-        for name, parts in (("minigrad", MINIGRAD), ("torch", TORCH)):
-            alone = float(run(STEPS.format(**parts))[1])
-            busy = subprocess.Popen([sys.executable, "-c", BUSY])
-            try:
-                slower[name].append(float(run(STEPS.format(**parts))[1]) / alone)
-            finally:
-                busy.kill()
-                busy.wait()
-    medians = {name: statistics.median(given) for name, given in slower.items()}
-    for name, given in medians.items():
-        print(f"steps beside a busy process, {name}: {given:.2f} times as long as alone")
-    return [
-        common.goal(
-            "slow-down beside a busy process, torch / minigrad",
-            medians["torch"] / medians["minigrad"], 1,
-        )
-    ]  # fmt: skip
+PARTS = {"imports": imports, "first step": first_step, "whole job": whole_job, "memory": memory}
 
 
 def main():
-    parser = common.parser(__doc__.splitlines()[0], "benchmark_startup.png")
+    parser = common.parser(__doc__.splitlines()[0], "startup")
     args = parser.parse_args()
+    parts = common.chosen(PARTS, args.only)
     print("\n".join(common.machine()), end="\n\n")
-    root = Path(os.environ.get("MINIGRAD_DATA", "data"))
-    goals, times = imports(args.rounds)
-    goals += first_step(args.rounds)
-    with tempfile.TemporaryDirectory() as folder:
-        cache = Path(folder) / "mnist.npz"
-        prepare(root, cache)
-        goals += whole_job(args.rounds, cache, statistics.median(times["torch"]))
-    goals += memory(min(args.rounds, 3))
-    goals += beside_a_busy_process(args.rounds)
-    common.write_json(args.json, goals=goals, imports=times)
+    systems = common.installed(PROGRAMS)
+    figures, goals = {}, []
+    for part in parts:
+        more_figures, more_goals = part(systems, args.rounds)
+        figures |= more_figures
+        goals += more_goals
+    header = ["what", "median", "least", "most"]
+    table = [
+        [name, *(f"{f(given):{digits}} {unit}" for f in (statistics.median, min, max))]
+        for name, (given, unit) in figures.items()
+        for digits in [",.0f" if unit == "MB" else ".2f"]
+    ]
+    print()
+    common.print_table(header, table)
+    print()
+    common.write_figures(args, {"": (header, table)}, goals, figures=figures)
     draw(goals, args.png)
 
 
-def prepare(root, cache):
+def prepare(cache):
     """One file with the arrays of MNIST, for both systems."""
     import numpy as np
 
     from minigrad import datasets
 
-    train_set, test_set = datasets.load_mnist_data(root=root)
+    train_set, test_set = datasets.load_mnist_data(root=os.environ.get("MINIGRAD_DATA", "data"))
     np.savez(
         cache,
         train_data=train_set.data.numpy(), train_targets=train_set.targets.numpy(),
