@@ -1,31 +1,151 @@
 """The benchmarks, each on one small row: table, goals, figures and picture."""
 
 import json
+import re
+import time
+from pathlib import Path
 
 import pytest
 from helpers import ROOT, child
 
+PROGRAMS = "kernels", "training", "busy", "startup"
+ROWS = [("kernels", "log_softmax 32x10"), ("training", "[], batch 500"), ("busy", "[], batch 500")]
 
-def run(program, *arguments):
-    return child("-m", f"benchmarks.{program}", *arguments, cwd=ROOT).stdout
+
+def run(program, *arguments, **options):
+    return child("-m", f"benchmarks.{program}", *arguments, cwd=ROOT, **options)
 
 
-@pytest.mark.parametrize(
-    "program, row", [("kernels", "log_softmax 32x10"), ("training", "[], batch 500")]
-)
+@pytest.mark.parametrize("program, row", ROWS)
 def test_a_benchmark_measures_a_row(program, row, tmp_path):
     printed = run(
         program, "--only", row, "--rounds", "2", "--seconds", "0.001",
-        "--json", tmp_path / "figures.json", "--png", tmp_path / "picture.png",
-    )  # fmt: skip
+        "--json", tmp_path / "figures.json", "--markdown", tmp_path / "section.md",
+        "--png", tmp_path / "picture.png",
+    ).stdout  # fmt: skip
     figures = json.loads((tmp_path / "figures.json").read_text())
-    assert row in printed and figures["rows"][0]["name"] == row
-    ratio, low, high = figures["rows"][0]["ratio"]["torch"]
+    (found,) = figures["rows"]
+    assert found["name"] == row
+    ratios = found["beside two"]["ratio"]["mean"] if program == "busy" else found["ratio"]
+    ratio, low, high = ratios["torch"]
     assert 0 < low <= ratio <= high
-    assert {goal["pass"] for goal in figures["goals"]} <= {True, False} and figures["goals"]
+    goals = figures["goals"]
+    assert {goal["pass"] for goal in goals} <= {True, False} and goals
     assert (tmp_path / "picture.png").stat().st_size > 10_000
 
+    section = (tmp_path / "section.md").read_text()
+    assert re.match(rf"## \d{{4}}-\d\d-\d\d: {program}, \d+ cores", section)
+    lines = [line for line in printed.splitlines() if line.startswith(f"{row}  ")]
+    for line in lines:
+        assert f"\n| {' | '.join(re.split(' {2,}', line))} |\n" in section
+    assert len(lines) == (3 if program == "busy" else 1)
+    short = [goal for goal in goals if not goal["pass"]]
+    assert f"\n{len(goals) - len(short)} of {len(goals)} goals are reached." in section
+    assert all(goal["text"] in section for goal in short)
 
-def test_every_benchmark_has_help():
-    for program in ("kernels", "training", "startup"):
-        assert "--json FILE" in run(program, "--help")
+
+@pytest.mark.slow
+def test_busy_measures_the_first_command_of_a_newcomer(tmp_path):
+    run("busy", "--only", "train_mlp", "--rounds", "1", "--json", tmp_path / "figures.json")
+    seconds = json.loads((tmp_path / "figures.json").read_text())["seconds"]
+    assert len(seconds) == 3 and all(given > 0 for (given,) in seconds.values())
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_wrong_arguments_are_refused_in_a_sentence(program):
+    assert "--json FILE" in run(program, "--help").stdout
+    said = run(program, "--only", "xyz", fails=2)
+    assert said.stderr.startswith("No row's name holds 'xyz'. Some of the names: ")
+    assert said.stderr.count("; ") >= 3 and not said.stdout
+    said = run(program, "--rounds", "0", fails=2).stderr
+    assert "argument --rounds: wanted a positive int, got '0'" in said
+
+
+@pytest.mark.parametrize("option, text", [("rounds", "-1"), ("rounds", "x"), ("seconds", "nan")])
+def test_a_number_must_be_one_and_positive(option, text):
+    said = run("training", f"--{option}", text, fails=2).stderr
+    assert f"argument --{option}: wanted a positive" in said and said.endswith(f"got '{text}'\n")
+
+
+WITHOUT_TORCH = """
+import importlib.util
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name: None if name == "torch" else find(name)
+from benchmarks import {0}
+{0}.main()
+"""
+
+
+@pytest.mark.parametrize("program, row", [*ROWS, ("startup", "imports")])
+def test_a_benchmark_runs_without_torch(program, row, tmp_path):
+    seconds = ["--seconds", "0.001"] * (program != "startup")
+    said = child(
+        "--only", row, "--rounds", "1", *seconds, "--png", tmp_path / "picture.png",
+        code=WITHOUT_TORCH.format(program), cwd=ROOT,
+    )  # fmt: skip
+    assert said.stdout.count("torch is left out: not installed") == 1
+    assert "torch / minigrad" not in said.stdout and not said.stderr
+    if program != "startup":
+        assert f"\n{row} " in said.stdout and "  -" in said.stdout
+
+
+def test_losses_that_differ_end_the_program():
+    code = """
+from benchmarks import training
+losses = {name: [([9.0, loss], None)] for name, loss in (("minigrad", 1.0), ("jax", 1.001))}
+training.compare_losses(training.OVERHEAD, losses)
+"""
+    said = child(code=code, fails=1, cwd=ROOT).stderr
+    assert said.endswith("8 inputs, 6 classes: the loss of minigrad is 1.0, of jax 1.001\n")
+
+
+def test_each_worker_has_its_environment(tmp_path):
+    (tmp_path / "probe.py").write_text("""
+import os
+from benchmarks import common
+def serve(connection, name):
+    common.serve(connection, os.environ.get)
+if __name__ == "__main__":
+    with common.Workers(serve, ["a", "b", "c"], {"b": {"PROBE": "b"}}) as workers:
+        print(*(workers.ask(name, "PROBE") for name in "abc"), os.environ["PROBE"])
+""")
+    environment = {"PROBE": "ours", "PYTHONPATH": str(ROOT)}
+    assert child(tmp_path / "probe.py", environment=environment).stdout == "ours b ours ours\n"
+
+
+BESIDE_TWO = """
+import os, signal
+from pathlib import Path
+from benchmarks.busy import busy
+try:
+    with busy(2) as processes:
+        for process in processes:
+            state = Path(f"/proc/{process.pid}/stat").read_text().split()[2]
+            print(process.pid, state, flush=True)
+        ENDING
+except (ZeroDivisionError, KeyboardInterrupt):
+    pass
+for process in processes:
+    process.wait(10)
+"""
+SIGNAL = "os.kill(os.getpid(), signal.{})".format
+
+
+@pytest.mark.parametrize("ending", ["pass", "1 / 0", SIGNAL("SIGINT"), SIGNAL("SIGKILL")])
+def test_busy_processes_end_with_their_block_or_the_program(ending):
+    killed = -9 if "KILL" in ending else 0
+    code = BESIDE_TWO.replace("ENDING", ending)
+    printed = child(code=code, fails=killed, cwd=ROOT, timeout=60).stdout.split()
+    pids, states = printed[::2], printed[1::2]
+    assert states == ["R", "R"]
+    end = time.monotonic() + 10
+    while any(map(is_running, pids)):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def is_running(pid):
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes() != b""  # empty once it has ended
+    except (FileNotFoundError, ProcessLookupError):
+        return False
