@@ -29,19 +29,39 @@ def test_a_benchmark_measures_a_row(program, row, tmp_path):
     ratios = found["beside two"]["ratio"]["mean"] if program == "busy" else found["ratio"]
     ratio, low, high = ratios["torch"]
     assert 0 < low <= ratio <= high
-    goals = figures["goals"]
-    assert {goal["pass"] for goal in goals} <= {True, False} and goals
+    assert {goal["pass"] for goal in figures["goals"]} <= {True, False} and figures["goals"]
     assert (tmp_path / "picture.png").stat().st_size > 10_000
 
     section = (tmp_path / "section.md").read_text()
     assert re.match(rf"## \d{{4}}-\d\d-\d\d: {program}, \d+ cores", section)
     lines = [line for line in printed.splitlines() if line.startswith(f"{row}  ")]
+    assert len(lines) == (3 if program == "busy" else 1)
     for line in lines:
         assert f"\n| {' | '.join(re.split(' {2,}', line))} |\n" in section
-    assert len(lines) == (3 if program == "busy" else 1)
-    short = [goal for goal in goals if not goal["pass"]]
-    assert f"\n{len(goals) - len(short)} of {len(goals)} goals are reached." in section
-    assert all(goal["text"] in section for goal in short)
+    assert f" of {len(figures['goals'])} goals are reached." in section
+
+
+def test_a_section_counts_the_goals_and_names_the_short_ones():
+    code = """
+from argparse import Namespace
+from benchmarks import common
+goals = [common.goal("speed", 1.5, 2), common.goal("size", 3, 4, " MB", at_least=False)]
+tables = {"Title": (["row", "x"], [["a", "1"], ["b", "2"]])}
+print(common.markdown(Namespace(program="this", rounds=3, seconds=0.5), tables, goals))
+"""
+    section = child(code=code, cwd=ROOT).stdout
+    assert section.endswith("""; turns: 3 of 0.5 s.
+
+**Title**
+
+| row | x |
+| --- | --- |
+| a | 1 |
+| b | 2 |
+
+1 of 2 goals are reached. Short: speed: 1.5x (goal: at least 2x).
+
+""")
 
 
 @pytest.mark.slow
