@@ -29,7 +29,7 @@ PROBLEMS = training.LECTURE + training.MLPS
 PROBLEMS += [problem for problem in training.COST if problem.batch in (10, 100, 1000)]
 COMMAND = "train_mlp.py on the digits"
 
-# It ends when its standard input does: with the block below, or with us, however we end.
+# It ends when its standard input does: with the block below, or with us, even if we are killed.
 LOOP = """
 import os, sys, threading
 threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
@@ -79,7 +79,7 @@ def times_of(answers):
 
 
 def summary(times, idle):
-    """Of one problem in one situation; the ratios are those of the turns of a round."""
+    """The figures of one problem in one situation; ratios are those of the turns of a round."""
     medians, means = times.values()
     found = {
         "microseconds": {}, "better": {}, "ratio": {},
