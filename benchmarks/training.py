@@ -12,7 +12,7 @@ from functools import partial
 
 import numpy as np
 
-from . import common
+from . import common, versions
 
 LR = 0.01
 ADAM = {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8}
@@ -384,10 +384,20 @@ def check_goals(rows):
 
 def main():
     parser = common.parser(__doc__.splitlines()[0], "training", seconds=0.2)
+    parser.add_argument(
+        "--against",
+        metavar="COMMIT",
+        help="compare with the minigrad of that commit instead (15 rounds of 0.15 s; no picture)",
+    )
     args = parser.parse_args()
+    if args.against:
+        parser.set_defaults(rounds=15, seconds=0.15)
+        args = parser.parse_args()
     problems = {problem.name: problem for problem in [*LECTURE, *MLPS, *COST, OVERHEAD]}
     problems = common.chosen(problems, args.only)
     print("\n".join(common.machine()), end="\n\n")
+    if args.against:
+        return versions.main(args, problems, serve)
     rows = []
     with common.Workers(serve, common.installed(SYSTEMS)) as workers:
         for problem in problems:

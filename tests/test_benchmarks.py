@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from helpers import ROOT, child
 
+from benchmarks import training, versions
+
 PROGRAMS = "kernels", "training", "busy", "startup"
 ROWS = [("kernels", "log_softmax 32x10"), ("training", "[], batch 500"), ("busy", "[], batch 500")]
 
@@ -169,3 +171,32 @@ def is_running(pid):
         return Path(f"/proc/{pid}/cmdline").read_bytes() != b""  # empty once it has ended
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="needs the repository")
+def test_two_versions_are_compared(tmp_path):
+    (tmp_path / "aside").mkdir()
+    printed = run(
+        "training", "--against", "HEAD", "--only", "8 inputs", "--rounds", "1", "--seconds", "0.001",
+        "--json", tmp_path / "figures.json",
+        environment={"TMPDIR": str(tmp_path / "aside"), "NUMBA_DISABLE_JIT": "1"},
+    ).stdout  # fmt: skip
+    [row] = json.loads((tmp_path / "figures.json").read_text())["rows"]
+    there, here = row["microseconds"].values()
+    assert row["name"] in printed and row["ratio"] == pytest.approx([there / here] * 3)
+    assert not list((tmp_path / "aside").iterdir())  # the other version is gone
+    said = run("training", "--against", "nothing", fails=1).stderr
+    assert said.startswith("--against: git says") and said.count("\n") == 1
+
+
+def test_versions_are_compared_by_losses_and_three_ratios():
+    def turns(loss, *times):
+        return [([9.0, loss], seconds) for seconds in times]
+
+    there = turns(1.0, (2.0, 3.0), (4.0, 5.0), (6.0, 60.0))
+    row = versions.compare(training.OVERHEAD, there, turns(1.0, (1.0, 3.0), (1.0, 2.5), (1.0, 5.0)))
+    assert row["microseconds"] == {"there": 4e6, "here": 1e6}
+    assert row["ratio"] == (4.0, 3.0, 5.0) and row["ratio of means"][0] == 2.0
+    assert row["ratio of the best"] == 2.0
+    with pytest.raises(SystemExit, match="the loss is 1.0 there, 1.01 here"):
+        versions.compare(training.OVERHEAD, there, turns(1.01, *[(1.0, 1.0)] * 3))
