@@ -1,11 +1,16 @@
-"""Each kernel beside NumPy, PyTorch and the machine's own limits, as a table and a roofline.
+"""Each kernel beside NumPy, PyTorch and the machine's own limits, as a table and a picture.
 
 The limits are measured in the same run: the peak of a large matrix product in GFLOP/s, and the
-bandwidth of a large copy in GB/s. What a kernel could reach at best is the smaller of the
-peak and of bandwidth times its arithmetic intensity (FLOP per byte that must be moved).
+bandwidth in GB/s, by size, because a cache is faster than memory. At best, a kernel takes as
+long as its operations at the peak, or as long as its bytes at the bandwidth of their size.
 """
 
+import bisect
+import os
 import statistics
+import time
+import timeit
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +20,7 @@ from . import common
 ROWS = [32, 500, 1000, 10_000, 60_000]
 LAYERS = [(784, 10), (784, 100), (100, 100), (100, 10)]  # D, H
 LARGE = 16_000_000  # elements: 64 MB, past any last-level cache of a small machine
+SETS = [10**6 * n for n in (1, 4, 16, 64, 128)]  # bytes: from a core's cache to memory
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,7 @@ class Case:
             return 4 * (n * d + d * h + n * h)
         arrays = {"relu backward": 3, "update": 3, "log_softmax backward": 3, "bias gradient": 1}
         if self.kernel == "nll":
-            return n * (64 + 8 + 4)  # a cache line for one number of each row
+            return n * (min(64, 4 * d) + 8 + 4)  # of a row, the cache line with its number
         return 4 * arrays.get(self.kernel, 1 if self.kernel == "nll backward" else 2) * n * d
 
 
@@ -171,12 +177,48 @@ SYSTEMS = {"minigrad": with_minigrad, "numpy": with_numpy, "torch": with_torch}
 
 
 def measure_limits(seconds):
-    """GFLOP/s of a large matrix product and GB/s of a large copy."""
+    """GFLOP/s of a large product, GB/s of the largest copy, and the GB/s for each of SETS.
+
+    The best of some tries, with a thread for each core. Copies are tried, and additions in place:
+    most processors read what a copy overwrites, so that it moves more than is counted.
+    """
+
+    def fastest(function):
+        times, end = [], time.perf_counter() + seconds
+        while not times or time.perf_counter() < end:
+            times.append(timeit.timeit(function, number=1))
+        return min(times)
+
+    def gigabytes(move, arrays, size):
+        halves = [np.ones((2, size // 8 // cores), "f4") for _ in range(cores)]
+        times = max(1, SETS[-1] // size)  # a small array many times: to start a thread takes long
+
+        def repeat(pair):
+            for _ in range(times):
+                move(*pair)
+
+        moved = arrays * halves[0][0].nbytes * cores * times
+        return moved / fastest(lambda: list(pool.map(repeat, halves))) / 1e9
+
+    def add(a, b):
+        np.add(a, b, out=a)
+
     a, b, out = (np.ones((2048, 2048), "f4") for _ in range(3))
-    product, _ = common.seconds_per_call(lambda: np.matmul(a, b, out=out), seconds)
-    source, target = np.ones(LARGE, "f4"), np.ones(LARGE, "f4")
-    copy, _ = common.seconds_per_call(lambda: np.copyto(target, source), seconds)
-    return 2 * 2048**3 / product / 1e9, 2 * source.nbytes / copy / 1e9
+    peak = 2 * 2048**3 / fastest(lambda: np.matmul(a, b, out=out)) / 1e9
+    cores = len(os.sched_getaffinity(0))
+    with ThreadPoolExecutor(cores) as pool:
+        copies = [gigabytes(np.copyto, 2, size) for size in SETS]
+        additions = [gigabytes(add, 3, size) for size in SETS]
+    return [peak, copies[-1], *map(max, copies, additions)]
+
+
+def limit(case, peak, bandwidths):
+    """The least seconds: those of the operations or, if that is more, of moving the bytes.
+
+    The bandwidth is that of the largest of SETS that is not larger than the bytes.
+    """
+    bandwidth = bandwidths[max(0, bisect.bisect(SETS, case.bytes) - 1)]
+    return max(case.flop / peak, case.bytes / bandwidth) / 1e9
 
 
 def serve(connection, system):
@@ -194,43 +236,58 @@ def serve(connection, system):
     common.serve(connection, measure)
 
 
-def draw(rows, peak, bandwidth, path):
-    from matplotlib.figure import Figure
+COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7"]
+PANELS = [  # of the picture: kernels, what their sizes count, and how many numbers that is
+    *(([kernel], "rows", None) for kernel in ("linear", "weight gradient", "input gradient")),
+    (["relu", "relu backward", "bias gradient"], "rows of 100", 100),
+    (["log_softmax", "log_softmax backward", "nll", "nll backward"], "rows of 10", 10),
+    (["update"], "weights", 1),
+]
 
-    figure = Figure(figsize=(9, 6), dpi=110, layout="constrained")
-    axes = figure.subplots()
-    intensities = [row["flop"] / row["bytes"] for row in rows]
-    line = np.geomspace(min(intensities) / 2, max(intensities) * 2, 200)
-    roof = np.minimum(peak, bandwidth * line)
-    axes.plot(
-        line,
-        roof,
-        color="black",
-        label="limit of peak and memory (what fits a cache may lie above)",
-    )
-    groups = {
-        "linear": ("o", "#0072B2"), "weight gradient": ("^", "#0072B2"),
-        "input gradient": ("v", "#56B4E9"), "relu": ("s", "#D55E00"),
-        "log_softmax": ("D", "#009E73"), "update": ("P", "#CC79A7"),
-    }  # fmt: skip
-    for kernel, (marker, colour) in groups.items():
-        chosen = [row for row in rows if row["kernel"] == kernel]
-        axes.scatter(
-            [row["flop"] / row["bytes"] for row in chosen],
-            [row["flop"] / row["seconds"]["minigrad"] / 1e9 for row in chosen],
-            s=[8 + 10 * np.log10(row["n"] * row["d"] / 100) for row in chosen],
-            marker=marker, color=colour, alpha=0.8, label=kernel,
-        )  # fmt: skip
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.set_xlabel("arithmetic intensity (FLOP per byte that must be moved)")
-    axes.set_ylabel("GFLOP/s reached; larger marks are larger arrays")
-    axes.grid(alpha=0.3)
-    axes.legend(loc="lower right")
+
+def draw(rows, limits, path):
+    """Over the size, the share of the limit that is reached: a line for each layer or kernel."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter
+
+    short = EngFormatter(sep="")  # 60k, 16M
+    figure = Figure(figsize=(11, 7.5), dpi=110, layout="constrained")
+    figure.suptitle(f"{limits}\nLines: minigrad. Dots: PyTorch. 1: the limit.", fontsize="medium")
+    for axes, (kernels, unit, numbers) in zip(figure.subplots(2, 3, sharey=True).flat, PANELS):
+        lines, sizes = {}, set()
+        for row in rows:
+            if row["kernel"] in kernels:
+                name = f"{row['d']} to {row['h']}" if row["h"] else row["kernel"]
+                size = row["n"] * row["d"] // (numbers or row["d"])
+                lines.setdefault(name, {})[size] = row
+                sizes.add(size)
+        if not lines:
+            axes.set_axis_off()
+            continue
+        sizes = sorted(sizes)
+        for colour, (name, points) in zip(COLOURS, lines.items()):
+            for system, style in (("minigrad", "o-"), ("torch", ".:")):
+                shares = {
+                    sizes.index(size): points[size]["limit"] / points[size]["seconds"][system]
+                    for size in sorted(points)
+                    if system in points[size]["seconds"]
+                }
+                label = name if system == "minigrad" else None
+                axes.plot(shares.keys(), shares.values(), style, color=colour, label=label)
+        axes.axhline(1, color="black")
+        axes.set_xticks(range(len(sizes)), map(short, sizes))
+        axes.set_xlabel(unit)
+        axes.set_ylabel("share of the limit")
+        axes.set_ylim(bottom=0)
+        axes.grid(alpha=0.3)
+        title = None if numbers else kernels[0]
+        axes.legend(
+            loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, title=title, frameon=False
+        )
     common.write_picture(figure, path)
 
 
-def check_goals(rows, bandwidth):
+def check_goals(rows, copy):
     goals = [
         common.goal(f"torch / minigrad, {row['name']}", row["ratio"]["torch"][0], 1.0)
         for row in rows
@@ -238,7 +295,7 @@ def check_goals(rows, bandwidth):
     ]
     for row in rows:
         if row["n"] * row["d"] == LARGE:
-            reached = row["bytes"] / row["seconds"]["minigrad"] / 1e9 / bandwidth
+            reached = row["bytes"] / row["seconds"]["minigrad"] / 1e9 / copy
             goals.append(common.goal(f"share of copy bandwidth, {row['name']}", reached, 0.8))
     for n in (500, 60_000):
         pair = [
@@ -263,31 +320,33 @@ def main():
     systems = common.installed(SYSTEMS)
     rows = []
     with common.Workers(serve, systems) as workers:
-        limits = [workers.ask("numpy", "limits", 50 * args.seconds)]
+        limits = [workers.ask("numpy", "limits", 20 * args.seconds)]
         for case in measured:
             answers = common.take_turns(workers, systems, args.rounds, case, args.seconds)
             times = {name: [median for median, _ in given] for name, given in answers.items()}
             means = [mean for _, mean in answers["minigrad"]]
             others = [name for name in systems if name != "minigrad"]
             rows.append({
-                "name": case.name, "kernel": case.kernel, "n": case.n, "d": case.d,
+                "name": case.name, "kernel": case.kernel, "n": case.n, "d": case.d, "h": case.h,
                 "flop": case.flop, "bytes": case.bytes,
                 "seconds": {name: statistics.median(t) for name, t in times.items()},
                 "mean seconds": statistics.median(means),
                 "ratio": {name: common.ratio(times[name], times["minigrad"]) for name in others},
             })  # fmt: skip
-        limits.append(workers.ask("numpy", "limits", 50 * args.seconds))
-    peak, bandwidth = map(max, zip(*limits))
-    limits = f"Limits: {peak:.0f} GFLOP/s in a large product, {bandwidth:.1f} GB/s in a copy"
+        limits.append(workers.ask("numpy", "limits", 20 * args.seconds))
+    peak, copy, *bandwidths = map(max, zip(*limits))
+    for row, case in zip(rows, measured):
+        row["limit"] = limit(case, peak, bandwidths)
+    sizes = ", ".join(f"{b:.0f} from {size / 1e6:.0f} MB" for size, b in zip(SETS, bandwidths))
+    limits = f"Limits: {peak:.0f} GFLOP/s in a large product, GB/s by the bytes moved: {sizes}"
     print(f"{limits}\n")
     table = []
     for row in rows:
         ours = row["seconds"]["minigrad"]
-        limit = max(row["flop"] / peak, row["bytes"] / bandwidth) / 1e9
         table.append([
             row["name"], f"{1e6 * ours:,.1f}", f"{1e6 * row['mean seconds']:,.1f}",
             f"{row['flop'] / ours / 1e9:.1f}", f"{row['bytes'] / ours / 1e9:.1f}",
-            f"{limit / ours:.2f}", common.shown(row["ratio"]["numpy"]),
+            f"{row['limit'] / ours:.2f}", common.shown(row["ratio"]["numpy"]),
             common.shown(row["ratio"].get("torch"), quartiles=True),
         ])  # fmt: skip
     header = [
@@ -296,10 +355,10 @@ def main():
     ]  # fmt: skip
     common.print_table(header, table)
     print()
-    goals = check_goals(rows, bandwidth)
+    goals = check_goals(rows, copy)
     tables = {limits: (header, table)}
-    common.write_figures(args, tables, goals, peak=peak, bandwidth=bandwidth, rows=rows)
-    draw(rows, peak, bandwidth, args.png)
+    common.write_figures(args, tables, goals, peak=peak, bandwidths=bandwidths, rows=rows)
+    draw(rows, limits, args.png)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from helpers import ROOT, child
 
-from benchmarks import training, versions
+from benchmarks import kernels, training, versions
 
 PROGRAMS = "kernels", "training", "busy", "startup"
 ROWS = [("kernels", "log_softmax 32x10"), ("training", "[], batch 500"), ("busy", "[], batch 500")]
@@ -200,3 +200,13 @@ def test_versions_are_compared_by_losses_and_three_ratios():
     assert row["ratio of the best"] == 2.0
     with pytest.raises(SystemExit, match="the loss is 1.0 there, 1.01 here"):
         versions.compare(training.OVERHEAD, there, turns(1.01, *[(1.0, 1.0)] * 3))
+
+
+def test_the_limit_of_a_kernel_depends_on_the_size_of_its_arrays():
+    def limit(kernel, *sizes):
+        return kernels.limit(kernels.Case(kernel, *sizes), 100, [50, 40, 30, 20, 10])
+
+    assert limit("relu", 32, 100) == pytest.approx(2 * 4 * 3200 / 50e9)  # smaller than all SETS
+    assert limit("relu", 1000, 1000) == pytest.approx(8e6 / 40e9)  # between 4 and 16 MB
+    assert limit("relu", 1, kernels.LARGE) == pytest.approx(128e6 / 10e9)
+    assert limit("linear", 1000, 784, 100) == pytest.approx(2 * 78.4e6 / 100e9)
