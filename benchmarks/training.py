@@ -7,6 +7,7 @@ in the memory layout that is fastest for them.
 import itertools
 import math
 import statistics
+import textwrap
 from dataclasses import dataclass
 from functools import partial
 
@@ -311,25 +312,34 @@ def compare_losses(problem, answers):
 def draw(rows, cost, path):
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 5), dpi=110, layout="constrained")
+    figure = Figure(figsize=(12, 7), dpi=110, layout="constrained")
     bars, curve = figure.subplots(1, 2, width_ratios=[3, 2])
-    colours = {"torch": "#D55E00", "jax": "#009E73", "autograd": "#999999"}
-    for i, (system, colour) in enumerate(colours.items()):
-        if system not in rows[0]["ratio"]:
-            continue
-        places = [y + (i - 1) * 0.27 for y in range(len(rows))]
-        values = [row["ratio"][system] for row in rows]
-        errors = [[v[0] - v[1] for v in values], [v[2] - v[0] for v in values]]
-        label = {"torch": "PyTorch", "jax": "jax.jit", "autograd": "HIPS autograd"}[system]
-        bars.barh(places, [v[0] for v in values], 0.25, xerr=errors, color=colour, label=label)
+    systems = {
+        "torch": ("PyTorch", "#D55E00"), "jax": ("jax.jit", "#009E73"),
+        "autograd": ("HIPS autograd", "#999999"),
+    }  # fmt: skip
+    systems = {name: look for name, look in systems.items() if name in rows[0]["ratio"]}
+    height = 0.8 / max(1, len(systems))
+    for i, (system, (label, colour)) in enumerate(systems.items()):
+        places = [y + (i - (len(systems) - 1) / 2) * height for y in range(len(rows))]
+        values, lows, highs = zip(*(row["ratio"][system] for row in rows))
+        errors = np.subtract(values, lows), np.subtract(highs, values)
+        lengths = np.subtract(values, 1)  # from 1: to the left, minigrad loses
+        bars.barh(places, lengths, height, left=1, xerr=errors, color=colour, label=label)
     bars.axvline(1, color="black", linewidth=1)
-    bars.set_yticks(range(len(rows)), [row["name"] for row in rows])
-    bars.invert_yaxis()
+    for y in range(1, len(rows)):
+        bars.axhline(y - 0.5, color="black", linewidth=0.3)
+    names = [textwrap.fill(row["name"], 26) for row in rows]
+    bars.set_yticks(range(len(rows)), names, fontsize="large")
+    bars.set_ylim(len(rows) - 0.5, -0.5)
     bars.set_xscale("log")
     bars.set_xticks([0.5, 1, 2, 4, 8], ["0.5", "1", "2", "4", "8"])
     bars.set_xticks([], minor=True)
-    bars.set_xlabel("times as long as minigrad's step (right of 1: minigrad is faster)")
-    bars.legend()
+    left, right = bars.get_xlim()
+    bars.axvspan(left, 1, color="#D55E00", alpha=0.1, linewidth=0, zorder=0)
+    bars.set_xlim(left, right)
+    bars.set_xlabel("times as long as minigrad's step (shaded: minigrad is slower)")
+    bars.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, frameon=False)
     for system, label, colour in (
         ("minigrad", "minigrad", "#0072B2"), ("torch", "PyTorch", "#D55E00"),
         ("jax", "jax.jit", "#009E73"), ("floor", "matrix products alone", "black"),
