@@ -26,6 +26,7 @@ creates the nodes.
 """
 
 from collections.abc import Callable, Sequence
+from heapq import heappop, heappush
 from operator import attrgetter
 from typing import Any
 
@@ -34,6 +35,7 @@ import numpy as np
 from . import changes
 
 VJP = Callable[[Any], Any]  # from the gradient of a result to what it contributes to one input
+Watch = Callable[["Node", Any, list[Any]], None]
 
 
 def name_of(op: Callable[..., Any]) -> str:
@@ -97,25 +99,23 @@ def ancestors(root: Node) -> list[Node]:
     return sorted(found, key=attrgetter("created"))
 
 
-def sweep(
-    root: Node, gradient: np.ndarray, watch: Callable[[Node, Any, list[Any]], None] | None = None
-) -> dict[Node, Any]:
+def sweep(root: Node, gradient: np.ndarray, watch: Watch | None = None) -> dict[Node, Any]:
     """The gradient of each node that has a Tensor for it. `gradient` is ∂L/∂root: 1 if it is L.
 
     Each node that receives a gradient has one turn, in which it sends a contribution to each
     parent that needs one. The youngest goes first. A consumer is younger than its parents, so
     when a node has its turn, all consumers that lead to `root` have had theirs, and its gradient
-    is complete.
+    is complete. Leaves, which send nothing, come last.
 
     `watch` is for those who want to see it happen. After each turn, that of a leaf included, it
     is called as ``watch(node, G, contributions)``. There is one contribution for each parent,
     None where nothing is sent.
     """
-    waiting, complete = {root: gradient}, {}
-    for node in reversed(ancestors(root)):
-        if node not in waiting:
-            continue  # nothing was sent to it
-        if node.vjps and node.created < changes.latest:
+    waiting, retained = {root: gradient}, {}
+    turns = [(-root.created, root)]  # a heap, whose first is the youngest
+    while turns:
+        node = heappop(turns)[1]
+        if node.created < changes.latest:
             changes.refuse_changed_arrays(node)
         G, contributions = waiting.pop(node), []
         for parent, vjp in zip(node.parents, node.vjps):
@@ -123,14 +123,19 @@ def sweep(
             if vjp is not None:
                 contribution = _fitted(vjp(G), G, node, parent)
                 so_far = waiting.get(parent)
+                if so_far is None and parent.op is not None:
+                    heappush(turns, (-parent.created, parent))
                 # Never +=: a + b sends one array to both of its parents.
                 waiting[parent] = contribution if so_far is None else so_far + contribution
             contributions.append(contribution)
         if node.tensor is not None:
-            complete[node] = G
+            retained[node] = G
         if watch is not None:
             watch(node, G, contributions)
-    return complete
+    if watch is not None:
+        for leaf, G in waiting.items():
+            watch(leaf, G, [])
+    return retained | waiting
 
 
 def _fitted(grad: Any, G: Any, node: Node, parent: Node) -> Any:
@@ -177,10 +182,10 @@ def backward(root: Node, gradient: np.ndarray) -> None:
     """Add the gradients to the `grad` of their Tensors, after everything has been checked."""
     if root.swept is not None:
         changes.refuse_changed_leaves(root, ancestors(root))
-    pairs = [(node.tensor(), G) for node, G in sweep(root, gradient).items()]
-    alive = [(tensor, G) for tensor, G in pairs if tensor is not None]
+    gradients = sweep(root, gradient).items()
+    alive = [(tensor, G) for node, G in gradients if (tensor := node.tensor()) is not None]
     for tensor, G in alive:
-        if tensor.shape != G.shape:
+        if tensor.array.shape != G.shape:
             raise RuntimeError(
                 f"a leaf had shape {G.shape} when it was used, and now has shape {tensor.shape}: "
                 "recompute the loss after assigning to data"
