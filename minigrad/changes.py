@@ -52,11 +52,13 @@ def _block(array: np.ndarray) -> Block:
     return _blocks.get(id(owner)) or _blocks.setdefault(id(owner), Block(owner))
 
 
-def note_change(array: np.ndarray) -> None:
-    """Note that `array`, and all that shares its memory, has been changed in place."""
+def note_change(*arrays: np.ndarray) -> None:
+    """Note that the arrays, and all that shares their memory, have been changed in place."""
     global latest
     with _lock:  # another thread must not put an older number into `latest`
-        _block(array).changed = latest = next(clock)
+        latest = next(clock)
+        for array in arrays:
+            _block(array).changed = latest
 
 
 def changed_since(array: np.ndarray, moment: int) -> bool:

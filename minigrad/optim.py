@@ -28,7 +28,8 @@ from .tensors import Tensor
 
 Tensors = Iterable[Tensor]
 Rule = Callable[..., None]  # one of the update kernels
-Plan = tuple[Rule, list[np.ndarray], tuple[float, ...]]  # a kernel, arrays and settings for it
+Arrays = Sequence[np.ndarray]
+Plan = tuple[Rule, Arrays, tuple[float, ...]]  # a kernel, arrays and settings for it
 
 
 def _parameters(params: Tensors, name: str = "params") -> list[Tensor]:
@@ -75,7 +76,8 @@ def _checked(name: str, value: Any) -> Any:
 
 
 def _is_from_0_to(end: float, value: Any) -> bool:
-    return isinstance(value, Real) and 0 <= float(value) < end
+    # float comes first, as the abstract class is slow to ask
+    return isinstance(value, (float, Real)) and 0 <= float(value) < end
 
 
 def zero_grad(params: Tensors) -> None:
@@ -88,13 +90,11 @@ def zero_grad(params: Tensors) -> None:
             param.grad.zero_()
 
 
-def _arrays(
-    param: Tensor, state: Sequence[np.ndarray], weight_decay: float = 0
-) -> list[np.ndarray]:
+def _arrays(param: Tensor, state: Arrays, weight_decay: float = 0) -> Arrays:
     """What an update kernel takes: a parameter, its gradient and its state, if they all fit."""
-    assert param.grad is not None  # whoever calls has made sure
-    array, arrays = param.array, [param.array, param.grad.array, *state]
-    for other in arrays:
+    assert param._grad is not None  # whoever calls has made sure
+    array, grad = param.array, param._grad.array
+    for other in (grad, *state):
         if other.shape != array.shape or other.dtype != array.dtype:
             raise RuntimeError(
                 f"a parameter, now {array.dtype} of shape {array.shape}, does not fit its "
@@ -107,9 +107,14 @@ def _arrays(
                 f"float32 or float64, got {own.dtype}{'' if own.flags.writeable else ', read-only'}"
             )
     if weight_decay:  # a new array: the gradient itself stays as it is
-        arrays[1] = np.asarray(arrays[1] + weight_decay * array)
-    if array.flags.f_contiguous and array.ndim > 1:  # any layout works; line by line, it is fast
-        arrays = [array.T for array in arrays]
+        grad = np.asarray(grad + weight_decay * array)
+    return _by_lines(array, grad, *state)
+
+
+def _by_lines(*arrays: np.ndarray) -> Arrays:
+    """The arrays, transposed if that is how they lie: any layout works, line by line it is fast."""
+    if arrays[0].ndim > 1 and arrays[0].flags.f_contiguous:
+        return [array.T for array in arrays]
     return arrays
 
 
@@ -122,17 +127,17 @@ def _update(rule: Rule, loss: Tensor, params: Tensors, *settings: float, **state
             raise ValueError(f"{name} must hold one Tensor like each of params: zeros_like(param)")
     if not (isinstance(loss, Tensor) and loss.requires_grad and loss.numel() == 1):
         raise RuntimeError(f"loss must be one number made by operations on params, got {loss!r}")
+    # `_grad`, since the property `grad` checks what is known here.
     for param in params:
-        param.grad = None  # rather than zeros, to which the new gradient would be added
+        param._grad = None  # rather than zeros, to which the new gradient would be added
     loss.backward()
     for i, param in enumerate(params):
-        if param.grad is None:
+        if param._grad is None:
             raise RuntimeError(f"params[{i}] of shape {param.shape} has no gradient from this loss")
-    own = zip(params, *state.values())
-    for arrays in [_arrays(param, [tensor.array for tensor in its]) for param, *its in own]:
-        rule(*arrays, *settings)
-        for array in (arrays[0], *arrays[2:]):
-            changes.note_change(array)
+    states = [[tensor.array for tensor in tensors] for tensors in state.values()]
+    for param, *own in zip(params, *states):
+        rule(*_by_lines(param.array, param._grad.array, *own), *settings)
+    changes.note_change(*sum(states, [param.array for param in params]))
 
 
 def gradient_update(loss: Tensor, params: Tensors, lr: float = 1e-3) -> None:
@@ -240,7 +245,7 @@ class Optimizer:
     def zero_grad(self) -> None:
         """Forget the gradients: ``param.grad = None``."""
         for param in self.params:
-            param.grad = None
+            param._grad = None
 
     def step(self) -> None:
         """Move every parameter that has a gradient.
@@ -271,7 +276,7 @@ class Optimizer:
         for i, rule, arrays, settings in plan:
             rule(*arrays, *settings)
             self.steps[i] += 1
-            changes.note_change(arrays[0])
+        changes.note_change(*[arrays[0] for _, _, arrays, _ in plan])
 
     def _plan(self, param: Tensor, state: list[np.ndarray], t: int) -> Plan:
         """How a parameter moves for the t-th time."""

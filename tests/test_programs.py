@@ -240,7 +240,7 @@ PLANTED = {
     "a change of a view is not noticed":
         edit(changes, "owner_of", 'getattr(array, "base", None) is not None', "False"),
     "a step of an optimiser is not noticed":
-        edit(optim.Optimizer, "step", "changes.note_change(arrays[0])", "pass"),
+        edit(optim.Optimizer, "step", "changes.note_change(*[arrays[0]", "list([arrays[0]"),
     "a loaded state is not noticed":
         edit(nn.Module, "load_state_dict", "parameter.set_numbers(..., ", "parameter.array.__setitem__(..., "),
     "an assignment is not noticed":
