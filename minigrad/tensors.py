@@ -94,17 +94,17 @@ def apply(op: Operation, *inputs: Any, **settings: Any) -> Tensor:
     """
     # A small training step comes here many times: loops, not comprehensions, each of which
     # would be a call in Python 3.11.
-    arrays, dtype, usual, requires_grad = [], None, True, False
+    arrays, dtype, usual, requires_grad, several = [], None, True, False, len(inputs) > 1
     for x in inputs:
         if not isinstance(x, Tensor):
             usual = False
             continue
         array = x.array
+        if array.dtype is not dtype:
+            usual, dtype = usual and dtype is None, array.dtype
         # Arithmetic on NumPy's scalars is ten times as fast as on arrays of no dimension. (An
         # operation of one input may return a view, and must get the array itself.)
-        arrays.append(array[()] if array.ndim == 0 and len(inputs) > 1 else array)
-        usual = usual and (dtype is None or array.dtype is dtype)
-        dtype = array.dtype
+        arrays.append(array[()] if several and array.ndim == 0 else array)
         requires_grad = requires_grad or x._requires_grad
     if not usual or dtype not in KERNEL_DTYPES:
         inputs, arrays = _in_one_dtype(op, inputs)
@@ -115,20 +115,20 @@ def apply(op: Operation, *inputs: Any, **settings: Any) -> Tensor:
     if type(made) is not tuple or len(made) != 1 + len(inputs):
         wanted = f"{len(inputs)} VJPs, one for each input"
         raise TypeError(f"{name_of(op)} must return a tuple of its result and {wanted}: {made!r}")
-    result = made[0] if type(made[0]) is np.ndarray else np.asarray(made[0])
-    out = Tensor.__new__(Tensor)
-    out.array, out._node, out._grad, out._requires_grad = result, None, None, False
-    may_share = result.base is not None or result is arrays[0] or result is arrays[-1]
-    may_share = may_share or len(arrays) > 2 and any(result is array for array in arrays)
+    result, vjps = np.asarray(made[0]), list(made[1:])
+    out = _unshared(result)
+    may_share = result.base is not None
+    for array in arrays:
+        may_share = may_share or result is array
     if not (may_share and _note_views(out, inputs)) and not result.flags.c_contiguous:
         out.array = result.copy()  # NumPy may order dimensions as those of the inputs
     # Outside of all blocks, which is the usual case, the call is saved.
     if requires_grad and (not (blocks_here() or thread.depth) or is_grad_enabled()):
-        parents: list[Node] = []
-        vjps: list[engine.VJP | None] = []
-        for x, vjp in zip(inputs, made[1:]):
+        parents = []
+        for i, x in enumerate(inputs):
             parents.append(x._node or x.node)
-            vjps.append(vjp if x._requires_grad else None)
+            if not x._requires_grad:
+                vjps[i] = None
         out._node, out._requires_grad = Node(result, op, parents, vjps), True
     return out
 
@@ -456,7 +456,7 @@ class Tensor:
                     f"backward() starts from a single number, not from shape {self.shape}: take "
                     "mean() or sum() first, or give gradient="
                 )
-            gradient = np.ones(self.shape, self.dtype)
+            gradient = np.array(1, self.dtype).reshape(self.shape)
         array = as_array(gradient, self.dtype)
         if array.shape != self.shape:
             raise RuntimeError(f"gradient has shape {array.shape}, the Tensor {self.shape}")
