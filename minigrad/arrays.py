@@ -39,10 +39,12 @@ def as_array(data: ArrayLike, dtype: DTypeLike | None = None) -> np.ndarray:
     OverflowError
         If `dtype` is one of integers, and a number is beyond its range or is NaN.
     """
-    if dtype is None and type(data) is np.ndarray and data.dtype.kind in "biuf":
-        return data  # the usual case, early
+    given: Any = getattr(data, "array", data)
+    if type(given) is np.ndarray and (dtype is None or dtype is given.dtype):
+        if given.dtype.kind in "biuf":
+            return given  # the usual case, early
     try:
-        array = np.asarray(getattr(data, "array", data))
+        array = np.asarray(given)
     except ValueError as error:
         raise ValueError(f"data must be a regular array of numbers: {error}") from None
     if array.dtype.kind not in "biuf":
@@ -204,19 +206,21 @@ def numpy_names(function: Function) -> Function:
     """Let a function that takes `dim` or `keepdim` know NumPy's names, axis and keepdims, too."""
 
     places = list(inspect.signature(function).parameters)
+    own_names = frozenset(places)
     flags = [(places.index(name), name) for name in ("keepdim", "unbiased") if name in places]
 
     @functools.wraps(function)
     def renamed(*args: Any, **settings: Any) -> Any:
-        for name in ("out", "dtype"):  # np.sum(x) passes them
-            if settings.get(name, 0) is None:
-                del settings[name]
-        for numpy_name, name in (("axis", "dim"), ("keepdims", "keepdim")):
-            if numpy_name in settings:
-                if name in settings:
-                    both = f"both {name} and {numpy_name}, which mean the same"
-                    raise TypeError(f"{function.__name__}() got {both}")
-                settings[name] = settings.pop(numpy_name)
+        if not own_names.issuperset(settings):
+            for name in ("out", "dtype"):  # np.sum(x) passes them
+                if settings.get(name, 0) is None:
+                    del settings[name]
+            for numpy_name, name in (("axis", "dim"), ("keepdims", "keepdim")):
+                if numpy_name in settings:
+                    if name in settings:
+                        both = f"both {name} and {numpy_name}, which mean the same"
+                        raise TypeError(f"{function.__name__}() got {both}")
+                    settings[name] = settings.pop(numpy_name)
         for place, name in flags:
             flag = args[place] if len(args) > place else settings.get(name)
             if not isinstance(flag, (bool, np.bool_, types.NoneType)):
