@@ -168,13 +168,15 @@ def log_softmax_backward(grad: Array, softmax: Array, grad_x: Array) -> None:
 
 
 @kernel
-def nll_loss_forward(log_probs: Array, targets: Array, losses: Array) -> int:
-    """Return the first row whose target is not in 0..C-1, or -1 if all are."""
+def nll_loss_forward(log_probs: Array, targets: Array, losses: Array) -> tuple[int, float]:
+    """Return the first row whose target is not in 0..C-1, or -1 if all are; and Σ_n losses[n]."""
+    total = 0.0  # in double precision: N may be large
     for n in range(log_probs.shape[0]):
         if not 0 <= targets[n] < log_probs.shape[1]:
-            return n
+            return n, total
         losses[n] = -log_probs[n, targets[n]]
-    return -1
+        total += losses[n]
+    return -1, total
 
 
 @kernel

@@ -400,6 +400,23 @@ def dense_matrix(x: Any, columns: int) -> Any:
     return x if x.flags.forc and x.flags.aligned else x.copy()
 
 
+def rows_along(dim: int, x: Any) -> Any:
+    """`x` as a dense matrix whose rows lie along `dim`."""
+    if x.ndim != 2 or dim != 1:
+        x = x.reshape(x.shape or (1,)).swapaxes(dim, -1)
+        x = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+    return dense(x)
+
+
+def from_rows(dim: int, rows: Array, shape: tuple[int, ...]) -> Array:
+    """What `rows_along` was made of: an array of this shape."""
+    if len(shape) == 2 and dim == 1:
+        return rows
+    lengths = list(shape or (1,))
+    lengths[dim], lengths[-1] = lengths[-1], lengths[dim]
+    return rows.reshape(lengths).swapaxes(dim, -1).reshape(shape)
+
+
 @rule("G @ {1}", "Gᵀ @ {0}", "G, summed over the examples", dtypes="kernel")
 def linear(input: Array, weight: Array, bias: Array | None = None) -> Made:
     """input @ weightᵀ + bias, along the last dimension; without a bias, there are two VJPs.
@@ -478,21 +495,17 @@ def log_softmax(input: Array, *, dim: int = -1) -> Made:
     >>> to_input(np.array([1.0, 0.0]))
     array([ 0.5, -0.5])
     """
-    dim, at_least_1d = as_dim(dim, input.ndim), input.shape or (1,)
-    x = dense(input.reshape(at_least_1d).swapaxes(dim, -1))  # the kernel works along rows
-    shape, rows = x.shape, (math.prod(x.shape[:-1]), x.shape[-1])
-    out, softmax = np.empty(rows, x.dtype), np.empty(rows, x.dtype)
-    kernels.log_softmax_forward(x.reshape(rows), out, softmax)
+    shape, dim = input.shape, as_dim(dim, input.ndim)
+    x = rows_along(dim, input)
+    out, softmax = np.empty(x.shape, x.dtype), np.empty(x.shape, x.dtype)
+    kernels.log_softmax_forward(x, out, softmax)
 
     def to_input(G: Array) -> Array:
-        grad = np.empty(rows, softmax.dtype)
-        rows_of_G = dense(G.reshape(at_least_1d).swapaxes(dim, -1)).reshape(rows)
-        kernels.log_softmax_backward(rows_of_G, softmax, grad)
-        return grad.reshape(shape).swapaxes(dim, -1).reshape(G.shape)
+        grad = np.empty(softmax.shape, softmax.dtype)
+        kernels.log_softmax_backward(rows_along(dim, G), softmax, grad)
+        return from_rows(dim, grad, shape)
 
-    if input.ndim != 2 or dim != 1:
-        out = np.ascontiguousarray(out.reshape(shape).swapaxes(dim, -1)).reshape(input.shape)
-    return out, to_input
+    return np.asarray(from_rows(dim, out, shape), order="C"), to_input
 
 
 @rule("-G (of a mean, -G / N) at the right class, else 0", dtypes="kernel")
@@ -505,12 +518,12 @@ def nll_loss(log_probs: Array, *, targets: Array, reduction: str) -> Made:
     >>> log_probs = np.array([[-1.0, -2.0], [-3.0, -4.0]])
     >>> out, to_log_probs = nll_loss(log_probs, targets=targets, reduction="mean")
     >>> out, to_log_probs(np.array(1.0))  # the mean of 2 and 3
-    (np.float64(2.5), array([[ 0. , -0.5],
+    (array(2.5), array([[ 0. , -0.5],
            [-0.5,  0. ]]))
     """
     shape, dtype, N = log_probs.shape, log_probs.dtype, len(targets)
     losses = np.empty(N, dtype)
-    bad = kernels.nll_loss_forward(dense(log_probs), targets, losses)
+    bad, total = kernels.nll_loss_forward(dense(log_probs), targets, losses)
     if bad >= 0:
         raise IndexError(f"nll_loss: targets[{bad}] is {targets[bad]}, wanted 0..{shape[1] - 1}")
 
@@ -520,7 +533,5 @@ def nll_loss(log_probs: Array, *, targets: Array, reduction: str) -> Made:
         kernels.nll_loss_backward(grad_losses, targets, grad)
         return grad
 
-    if reduction != "none":
-        out = losses.sum() if reduction == "sum" else losses.sum() / dtype.type(N)
-        return out, to_log_probs
-    return losses, to_log_probs
+    total = total / N if reduction == "mean" else total
+    return losses if reduction == "none" else np.array(total, dtype), to_log_probs
