@@ -395,7 +395,9 @@ def dense(x: Any) -> Any:
 
 def dense_matrix(x: Any, columns: int) -> Any:
     """`x` (..., `columns`) as the products take it: a matrix in C or Fortran order."""
-    if x.ndim != 2 or x.shape[1] != columns:
+    if x.flags.carray and x.ndim == 2:
+        return x  # the usual case, early
+    if x.ndim != 2:
         x = x.reshape(math.prod(x.shape[:-1]), columns)
     return x if x.flags.forc and x.flags.aligned else x.copy()
 
@@ -431,7 +433,8 @@ def linear(input: Array, weight: Array, bias: Array | None = None) -> Made:
     (array([[ 5.,  6.],
            [50., 60.]]), array([[31., 42.]]), array([11.]))
     """
-    shape, fits = input.shape, weight.ndim == 2 and input.shape[-1:] == weight.shape[1:]
+    shape = input.shape
+    fits = weight.ndim == 2 and shape != () and shape[-1] == weight.shape[1]
     if not fits or bias is not None and bias.shape != weight.shape[:1]:
         got = f"input {shape}, weight {weight.shape}, bias {getattr(bias, 'shape', None)}"
         if weight.ndim == 2 and not fits:

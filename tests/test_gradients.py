@@ -468,7 +468,8 @@ def first_slice(grad, shape, node):
     """An unbroadcast that forgets to sum."""
     for _ in range(grad.ndim - len(shape)):
         grad = grad[0] if len(grad) else grad.sum(0)
-    return grad[tuple(slice(length) for length in shape)] if shape else grad
+    grad = grad[tuple(slice(length) for length in shape)] if shape else grad
+    return grad if grad.shape == shape else np.zeros(shape)  # nothing is left of an empty one
 
 
 def average(grad, shape, node):
