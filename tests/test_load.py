@@ -11,6 +11,7 @@ import threading  # noqa: F401
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numba
 import numpy as np
 import pytest
 from helpers import child
@@ -91,7 +92,7 @@ print("equal")
     assert run(code, environment={"NUMBA_THREADING_LAYER": layer}) == "equal"
 
 
-@pytest.mark.skipif(kernels.numba.config.DISABLE_JIT, reason="about compiled kernels")
+@pytest.mark.skipif(numba.config.DISABLE_JIT, reason="about compiled kernels")
 def test_no_kernel_enters_numbas_threading_layer():
     compiled = [k for k in vars(kernels).values() if hasattr(k, "targetoptions")]
     assert compiled and not any(k.targetoptions.get("parallel") for k in compiled)

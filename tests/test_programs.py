@@ -203,7 +203,7 @@ PLANTED = {
     "sub sends G": edit(ops, "sub", "-G", "G"),
     "div forgets the sign": edit(ops, "div", "-G * (out / y)", "G * (out / y)"),
     "pow forgets the exponent": edit(ops, "pow", "y * x **", "x **"),
-    "matmul reverses the rows on the way back": edit(ops, "matmul", "grad = rows.swapaxes(-1, -2)", "grad = np.flip(rows.swapaxes(-1, -2), -1)"),
+    "matmul reverses the rows on the way back": edit(ops, "matmul", "multiplied(rows.swapaxes(-1, -2)", "multiplied(np.flip(rows.swapaxes(-1, -2), -1)"),
     "an element picked twice receives once":
         edit(ops, "getitem", "np.add.at(grad, index, G)", "grad[index] = G"),
     "a sum of uint8 wraps": edit(ops, "sum", '== "f"', 'in "fu"'),
