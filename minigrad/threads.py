@@ -20,6 +20,7 @@ import contextlib
 import ctypes
 import os
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -45,6 +46,7 @@ DONE = 8  # how many blocks are done
 OWNER = 16  # 1 while a thread uses the crew; others then work alone
 ASLEEP = 24  # how many workers sleep
 LOCK, INSIDE, BEFORE = 32, 33, 34  # of the three: products under way, the library's threads before
+PAUSE = 35  # 1 while no product may begin
 THREADS, PIPE, STOP = 40, 41, 42  # how many threads, where workers are woken, whether they end
 ALONE, PENALTY = 48, 49  # for how many products nobody is called, and for how many next time
 JOB = 56  # the product itself: what `block` reads
@@ -206,9 +208,18 @@ def serve(crew: Array, patience: int) -> None:
 
 
 @kernel
+def give_way(crew: Array) -> bool:
+    """Open the lock again if there is a pause, whose start this thread may not have seen."""
+    if crew[PAUSE]:
+        add(crew, LOCK, -1)
+        return True
+    return False
+
+
+@kernel
 def enter_library(crew: Array) -> None:
     """Let the library work with one thread."""
-    while not change(crew, LOCK, 0, 1):
+    while crew[PAUSE] or not change(crew, LOCK, 0, 1) or give_way(crew):
         let_others_run()
     if crew[INSIDE] == 0:
         crew[BEFORE] = get_library_threads()
@@ -341,9 +352,12 @@ def set_num_threads(n: int) -> None:
     if not isinstance(n, (int, np.integer)) or n < 1 or isinstance(n, bool):
         raise ValueError(f"set_num_threads: n must be a positive integer, got {n!r}")
     with _starting:
-        _stop()
-        _wanted = int(n)
-        crew[THREADS] = _wanted if controls else 0
+        try:
+            _stop()
+            _wanted = int(n)
+            crew[THREADS] = _wanted if controls else 0
+        finally:
+            crew[PAUSE] = 0
 
 
 def start(multiplications: int) -> None:
@@ -353,13 +367,13 @@ def start(multiplications: int) -> None:
         return
     with _starting:
         if not ready and crew[THREADS] > 1:
-            if not _pipe:
+            with contextlib.suppress(OSError, RuntimeError):  # no more files, or threads
                 _pipe[:] = os.pipe()
                 crew[PIPE] = _pipe[1]
-            for _ in range(crew[THREADS] - 1):
-                worker = threading.Thread(target=_work, args=(_pipe[0],), daemon=True)
-                _workers.append(worker)
-                worker.start()
+                for _ in range(crew[THREADS] - 1):
+                    worker = threading.Thread(target=_work, args=(_pipe[0],), daemon=True)
+                    worker.start()
+                    _workers.append(worker)
         ready = True
 
 
@@ -372,43 +386,54 @@ def _work(pipe: int) -> None:
 
 
 def _stop() -> None:
-    """End the workers."""
+    """Wait until no product is under way, let none begin, and end the workers."""
     global ready
     ready = False
+    crew[PAUSE] = 1
+    while True:
+        time.sleep(0)  # lets others run, and see the pause
+        if not (crew[LOCK] or crew[INSIDE] or crew[LOCK]):
+            break
     if _workers:
         crew[STOP] = 1
         os.write(_pipe[1], b"." * len(_workers))
         for worker in _workers:
             worker.join()
         _workers.clear()
-        os.set_blocking(_pipe[0], False)
-        with contextlib.suppress(BlockingIOError):  # those that were awake have left their bytes
-            os.read(_pipe[0], 1000)
-        os.set_blocking(_pipe[0], True)
-        crew[STOP] = crew[ASLEEP] = 0
+    for end in _pipe:
+        os.close(end)
+    _pipe.clear()
+    crew[STOP] = crew[ASLEEP] = 0
+
+
+def _before_fork() -> None:
+    """A child has one thread only: a lock that another holds now would never open again there.
+
+    Such locks are in the library, too, which is asked for its threads around each product.
+    """
+    _starting.acquire()
+    _stop()
 
 
 def _after_fork() -> None:
-    """In the child there are no workers, and no product of another thread is under way."""
-    global ready, _starting
-    ready, _starting = False, threading.Lock()
-    if crew[INSIDE] and crew[BEFORE] != 1:
-        controls[0](int(crew[BEFORE]))
-    crew[[INSIDE, LOCK, OWNER, ASLEEP, STOP]] = 0
-    crew[FREE] &= ~0xFFFFFFFF
-    _workers.clear()
-    for end in _pipe:  # it is the parent's
-        os.close(end)
-    _pipe.clear()
+    crew[PAUSE] = 0
+    _starting.release()
+
+
+def _after_fork_in_child() -> None:
+    crew[LOCK] = 0  # another thread may have been about to give way
+    _after_fork()
 
 
 PATIENCE = 2000  # turns, some 0.2 µs each where nothing else runs
 _wanted = default_num_threads()
 crew[THREADS] = _wanted if controls else 0
 ready = False  # whether `start` has nothing left to do
-_starting = threading.Lock()
+_starting = threading.RLock()  # a signal handler may interrupt its holder
 _workers: list[threading.Thread] = []
 _pipe: list[int] = []
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
-atexit.register(_stop)
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child
+    )
+atexit.register(set_num_threads, 1)

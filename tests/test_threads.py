@@ -184,19 +184,100 @@ assert train() == before
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-def test_a_fork_during_a_product_gives_the_library_its_threads_again():
+def test_forks_during_products_of_other_threads():
     code = """
-import os
+import os, signal, threading as python
 import numpy as np
-from minigrad import threads
-threads.controls[0](2)
-threads.crew[[threads.LOCK, threads.INSIDE, threads.BEFORE, threads.OWNER]] = 1, 1, 2, 1
-threads.controls[0](1)  # as if another thread were inside a product
+import minigrad as mg
+from minigrad import ops, threads
+
+threads.controls[0](2)  # around each product, the library is told its number of threads
+mg.set_num_threads(2)
+a = np.random.default_rng(0).normal(size=(128, 128))
+right = ops.multiplied(a, a)
+
+def multiply():
+    while children < 100:
+        assert np.array_equal(ops.multiplied(a, a), right)
+
+children = 0
+multiplying = [python.Thread(target=multiply) for _ in range(3)]
+for thread in multiplying:
+    thread.start()
+for children in range(1, 101):
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        same = np.array_equal(ops.multiplied(a, a), right)
+        os._exit(0 if same and threads.controls[1]() == 2 else 3)
+    status = os.waitpid(child, 0)[1]
+    if status:
+        break
+children = 100
+for thread in multiplying:
+    thread.join()
+assert status == 0 and threads.controls[1]() == 2, status
+"""
+    child(code=code, timeout=120)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_child_forked_while_a_worker_compiles_can_compile(tmp_path):
+    code = """
+import os, signal
+import numpy as np
+import minigrad as mg
+from minigrad import functional as F, ops
+mg.set_num_threads(2)
+ops.multiplied(np.ones((100, 100)), np.ones((100, 100)))
 child = os.fork()
 if child == 0:
-    locks = threads.crew[[threads.LOCK, threads.INSIDE, threads.OWNER]]
-    os._exit(0 if threads.controls[1]() == 2 and not locks.any() else 3)
+    signal.alarm(60)
+    F.relu(mg.randn(5))
+    os._exit(0)
 assert os.waitpid(child, 0)[1] == 0
+"""
+    child(code=code, timeout=200, environment={"NUMBA_CACHE_DIR": str(tmp_path)})
+
+
+@pytest.mark.parametrize("owner, name", [(os, "pipe"), (threading.Thread, "start")])
+def test_without_files_or_threads_to_be_had_a_product_takes_one(owner, name, monkeypatch):
+    def refuse(*_):
+        raise (OSError if name == "pipe" else RuntimeError)("no more of them")
+
+    a = np.random.default_rng(0).normal(size=(200, 200))
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, refuse)
+        np.testing.assert_allclose(product(a, a), a @ a, rtol=1e-9)
+    mg.set_num_threads(2)
+    product(a, a)
+    assert len(threads._workers) == 1
+
+
+def test_a_signal_handler_may_multiply_while_workers_start():
+    code = """
+import numpy as np
+from minigrad import ops, threads
+with threads._starting:  # interrupted here
+    ops.multiplied(np.ones((100, 100)), np.ones((100, 100)))
+"""
+    child(code=code, timeout=60)
+
+
+def test_products_after_the_end_of_minigrad_start_no_workers():
+    """By other threads, or by what was registered earlier. Python 3.12 starts no threads then."""
+    code = """
+import atexit, os
+def late():
+    assert (ops.multiplied(a, a) == 200).all()
+    os._exit(3 if threads._workers else 0)
+atexit.register(late)
+import numpy as np
+import minigrad as mg
+from minigrad import ops, threads
+mg.set_num_threads(2)
+a = np.ones((200, 200))
+ops.multiplied(a, a)
 """
     child(code=code, timeout=60)
 
