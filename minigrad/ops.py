@@ -375,7 +375,7 @@ def matmul(x: Array, y: Array) -> Made:
 def multiplied(x: Array, y: Array) -> Any:
     """x @ y. Large matrices go through our kernel, whose threads no busy machine stalls."""
     large = x.ndim == y.ndim == 2 and x.size * y.shape[1] > threads.SMALL
-    if not large or x.dtype.kind != "f" or x.shape[1] != y.shape[0]:
+    if not large or x.dtype not in (np.float32, np.float64) or x.shape[1] != y.shape[0]:
         return np.matmul(x, y)
     out = np.empty((len(x), y.shape[1]), x.dtype)
     if not threads.ready:

@@ -81,6 +81,12 @@ def test_large_products_of_an_operation_take_part(rng=np.random.default_rng(0)):
     )
 
 
+@pytest.mark.parametrize("dtype", ["f2", ">f4", "g"])
+def test_numpy_multiplies_what_no_kernel_takes(dtype):
+    a = mg.from_numpy(np.ones((100, 100), dtype))
+    np.testing.assert_array_equal((a @ a).array, np.full((100, 100), 100))
+
+
 TRAIN = """
 import sys
 import numpy as np
