@@ -55,8 +55,9 @@ def enable(kernel: Any) -> None:
 
 
 def _digest_of_products() -> bytes:
-    """A digest of the modules whose code is compiled into the kernels of others."""
-    modules = [sys.modules.get(f"{__package__}.{name}") for name in ("threads", "products")]
+    """A digest of the modules that decide on the machine code of kernels in other files."""
+    names = ("caching", "threads", "products")
+    modules = [sys.modules.get(f"{__package__}.{name}") for name in names]
     sources = "".join(inspect.getsource(module) for module in (blas, *modules) if module)
     return hashlib.sha256(sources.encode()).digest()
 

@@ -57,6 +57,15 @@ def the_file(folder, kind):
     return file
 
 
+def test_kernels_depend_on_what_is_compiled_into_them(monkeypatch):
+    digests, source = {caching._digest_of_products()}, inspect.getsource
+    for changed in ("blas", "caching", "threads", "products"):
+        name = f"minigrad.{changed}"
+        monkeypatch.setattr(inspect, "getsource", lambda m: source(m) + "#" * (m.__name__ == name))  # noqa: B023
+        digests.add(caching._digest_of_products())
+    assert len(digests) == 5
+
+
 def disk_full(kind):
     """An `os.replace` that fails for files of this kind."""
 
