@@ -4,11 +4,16 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numba import types
 from numba.extending import overload
 from numpy import ndarray as Array
 
 from .blas import PLAIN, TRANSPOSED
 from .threads import multiply
+
+
+class Interrupted(KeyboardInterrupt, Exception):
+    """Ctrl-C during a product. Compiled code raises nothing but an Exception."""
 
 
 def product(a: Array, b: Array, out: Array) -> None:
@@ -38,6 +43,9 @@ def _compiled_product(a: Any, b: Any, out: Any) -> Callable[[Any, Any, Any], Non
     a_plain, b_plain = a.layout == "C", b.layout == "C"
     how_a: Any = np.int64(PLAIN if a_plain else TRANSPOSED)
     how_b: Any = np.int64(PLAIN if b_plain else TRANSPOSED)
+    single = out.dtype == types.float32
+    number, integer = (np.float32, np.int32) if single else (np.float64, np.int64)
+    unfinished: Any = integer(0x7FC12345 if single else 0x7FF8000012345678)  # as a float, a NaN
 
     def product_in_place(a: Any, b: Any, out: Any) -> None:
         zero = out.dtype.type(0)
@@ -45,8 +53,11 @@ def _compiled_product(a: Any, b: Any, out: Any) -> Callable[[Any, Any, Any], Non
         if b.shape[0] != k or out.shape != (m, n):
             raise ValueError("product: the shapes do not fit")
         if min(m, n, k) > 1:
+            out[0, 0] = integer(unfinished).view(number)
             multiply(how_a, how_b, m, n, k, a.ctypes.data, k if a_plain else m,
                      b.ctypes.data, n if b_plain else k, out.ctypes.data, out.itemsize)  # fmt: skip
+            if number(out[0, 0]).view(integer) == unfinished:  # see `blas.callbacks`
+                raise Interrupted("a product was not done: the reason is printed above")
         elif n == 1 or not b_plain:  # each sum runs along the memory of b
             for i in range(m):
                 for j in range(n):

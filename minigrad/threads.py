@@ -33,7 +33,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic as untyped_intrinsic
 from numpy import ndarray as Array
 
-from .blas import PLAIN, ROWS, SYMBOLS
+from .blas import PLAIN, ROWS, SYMBOLS, found
 from .caching import kernel
 
 SMALL = 262_144  # multiplications, for which OpenBLAS takes one thread by itself
@@ -73,7 +73,8 @@ def _find_system() -> Any:
     return ctypes.CDLL("kernel32").SwitchToThread, ctypes.CDLL("ucrtbase")._write
 
 
-controls: Any = None if cast(Any, numba.config).DISABLE_JIT else _find_controls()
+_compiled = found and not cast(Any, numba.config).DISABLE_JIT  # not called back
+controls: Any = _find_controls() if _compiled else None
 _functions = dict(zip(("yield", "write"), _find_system()))
 _functions |= dict(zip(("set", "get"), controls or _find_system()))  # never called without controls
 for _name, _function in _functions.items():

@@ -2,6 +2,7 @@
 
 import ctypes
 import re  # noqa: F401 (for programs that `child` runs)
+import signal
 from pathlib import Path
 
 import numba
@@ -187,6 +188,33 @@ def test_no_product_goes_through_another_blas(tmp_path):
         "linear_backward_weight True minigrad_dgemm minigrad_sgemm",
         "linear_backward_bias True",
     ]
+
+
+INTERRUPTED = """
+import random, signal
+import numpy as np
+from minigrad import kernels
+a = np.random.default_rng(0).normal(size=(30, 30))
+right, out, caught = a @ a, np.empty((30, 30)), 0
+kernels.matmul(a, a, out)
+while caught < 50:
+    signal.setitimer(signal.ITIMER_REAL, random.uniform(0.001, 0.01))
+    try:
+        for _ in range(10_000):
+            out.fill(7)
+            kernels.matmul(a, a, out)
+            assert np.allclose(out, right), "a product that was interrupted"
+        raise SystemExit("an interrupt was lost")
+    except KeyboardInterrupt:
+        caught += 1
+"""
+
+
+@compiled
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers here")
+def test_ctrl_c_during_a_product_that_is_called_back_ends_it():
+    code = "import signal; signal.signal(signal.SIGALRM, signal.default_int_handler)\n"
+    child(code=code + CALLED_BACK + INTERRUPTED, timeout=100)
 
 
 COUNTED = """
