@@ -373,15 +373,24 @@ def matmul(x: Array, y: Array) -> Made:
 
 
 def multiplied(x: Array, y: Array) -> Any:
-    """x @ y. Large matrices go through our kernel, whose threads no busy machine stalls."""
-    large = x.ndim == y.ndim == 2 and x.size * y.shape[1] > threads.SMALL
-    if not large or x.dtype not in (np.float32, np.float64) or x.shape[1] != y.shape[0]:
+    """x @ y. What NumPy's BLAS would share among its threads goes through our kernel instead: a
+    busy machine does not stall ours, and the bits never depend on how many there are."""
+    m, k = x.shape[-2:] if x.ndim > 1 else (1, x.size)
+    n = y.shape[-1] if y.ndim > 1 else 1
+    shared = m * n * k > (threads.SMALL if min(m, n) > 1 else threads.SMALL_VECTOR)
+    fits = shared and x.ndim > 0 and y.ndim > 0 and y.shape[-2:][0] == k
+    if not fits or x.dtype not in (np.float32, np.float64):
         return np.matmul(x, y)
-    out = np.empty((len(x), y.shape[1]), x.dtype)
     if not threads.ready:
-        threads.start(x.size * y.shape[1])
-    kernels.matmul(dense_matrix(x, x.shape[1]), dense_matrix(y, y.shape[1]), out)
-    return out
+        threads.start(m * n * k)
+    rows, columns = np.atleast_2d(x), y if y.ndim > 1 else y[:, None]
+    stack = np.broadcast_shapes(rows.shape[:-2], columns.shape[:-2])
+    out = np.empty((*stack, m, n), x.dtype)
+    rows, columns = np.broadcast_to(rows, (*stack, m, k)), np.broadcast_to(columns, (*stack, k, n))
+    for i in np.ndindex(stack):
+        kernels.matmul(dense_matrix(rows[i], k), dense_matrix(columns[i], n), out[i])
+    out = out if x.ndim > 1 else out[..., 0, :]
+    return out if y.ndim > 1 else out[..., 0]
 
 
 # The operations of a network, which call the kernels: their mathematics is in `kernels`

@@ -36,7 +36,8 @@ from numpy import ndarray as Array
 from .blas import PLAIN, ROWS, SYMBOLS, found
 from .caching import kernel
 
-SMALL = 262_144  # multiplications, for which OpenBLAS takes one thread by itself
+SMALL = 262_144  # multiplications of two matrices, for which OpenBLAS takes one thread by itself
+SMALL_VECTOR = 9_000  # and those of a matrix and a vector, or of two vectors
 MOST = 16  # blocks of a product, except those for which small blocks are faster
 
 # Places in `crew`, each in a cache line of its own (64 bytes): threads that write into one line
@@ -371,7 +372,7 @@ def start(multiplications: int) -> None:
             with contextlib.suppress(OSError, RuntimeError):  # no more files, or threads
                 _pipe[:] = os.pipe()
                 crew[PIPE] = _pipe[1]
-                for _ in range(crew[THREADS] - 1):
+                for _ in range(min(crew[THREADS], 64) - 1):
                     worker = threading.Thread(target=_work, args=(_pipe[0],), daemon=True)
                     worker.start()
                     _workers.append(worker)

@@ -356,3 +356,27 @@ def test_quotas_of_control_groups(monkeypatch, tmp_path):
     assert threads._quotas() == [2]
     monkeypatch.setattr(threads, "OWN_GROUP", tmp_path / "nowhere")
     assert threads._quotas() == []
+
+
+SHAPES = [
+    ((200, 150), (150, 200)), ((4, 60, 300), (300, 70)), ((2, 1, 90, 90), (3, 90, 90)),
+    ((300,), (2, 300, 100)), ((100, 300), (300,)), ((20_000,), (20_000,)), ((300,), (300, 100)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("shapes", SHAPES)
+def test_the_library_never_multiplies_with_several_threads(shapes, dtype, monkeypatch):
+    """Its bits would depend on whether another thread of Python multiplies at that moment."""
+    rng = np.random.default_rng(0)
+    x, y = (mg.tensor(rng.normal(size=shape).astype(dtype), requires_grad=True) for shape in shapes)
+    expected = x.array @ y.array
+    grads = []
+    for number in (1, 2):
+        threads.controls[0](number)
+        x.grad = y.grad = None
+        out = x @ y
+        out.backward(np.ones(out.shape))
+        grads.append((out.array.tobytes(), x.grad.array.tobytes(), y.grad.array.tobytes()))
+    assert grads[0] == grads[1] and out.shape == expected.shape
+    np.testing.assert_allclose(out.array, expected, rtol=1e-3, atol=1e-3)
