@@ -16,9 +16,9 @@ import time
 from pathlib import Path
 from unittest import mock
 
-# Thread pools spin for a while after their last task (OpenBLAS for 25 ms): whoever has had
-# his turn must come to rest, or he would be measured as part of the next.
-SETTLE = 0.05  # seconds
+# Thread pools spin for a while after their last task (OpenBLAS for 2²⁸ cycles, 117 ms at 2.3 GHz):
+# whoever has had his turn must come to rest, or he would be measured as part of the next.
+SETTLE = 0.15  # seconds
 
 
 def positive(kind):
