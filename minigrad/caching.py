@@ -43,6 +43,17 @@ def kernel(function: Function) -> Function:
     return cast(Function, compiled)
 
 
+def c_function(function: Callable[..., None], signature: Any) -> Any:
+    """Compile a function that C can call, at its `address`, and cache it on disk."""
+    from numba.core.ccallback import CFunc
+
+    compiled = CFunc(function, (signature.args, signature.return_type), {}, {})
+    with contextlib.suppress(Exception):
+        cast(Any, compiled)._cache = KernelCache(function)
+    compiled.compile()
+    return compiled
+
+
 def enable(kernel: Any) -> None:
     """Let a function compiled by Numba keep its machine code on disk, if there is a place."""
     try:
@@ -56,7 +67,7 @@ def enable(kernel: Any) -> None:
 
 def _digest_of_products() -> bytes:
     """A digest of the modules that decide on the machine code of kernels in other files."""
-    names = ("caching", "threads", "products")
+    names = ("caching", "threads", "products", "kernels")
     modules = [sys.modules.get(f"{__package__}.{name}") for name in names]
     sources = "".join(inspect.getsource(module) for module in (blas, *modules) if module)
     return hashlib.sha256(sources.encode()).digest()

@@ -25,7 +25,7 @@ import numpy as np
 from numpy import ndarray as Array
 from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
-from . import kernels, threads
+from . import kernels, parts, threads
 
 Made = tuple[Any, ...]  # the result and the VJPs
 Dims = int | tuple[int, ...] | None
@@ -489,11 +489,12 @@ def relu(input: Array) -> Made:
     """
     x = dense(input)
     out = np.empty(x.shape, x.dtype)
-    kernels.relu_forward(x.reshape(-1), out.reshape(-1))
+    parts.shared(kernels.relu_forward, x.size)(x.reshape(-1), out.reshape(-1))
 
     def to_input(G: Array) -> Array:
         grad = np.empty(out.shape, out.dtype)
-        kernels.relu_backward(dense(G).reshape(-1), out.reshape(-1), grad.reshape(-1))
+        arrays = dense(G).reshape(-1), out.reshape(-1), grad.reshape(-1)
+        parts.shared(kernels.relu_backward, out.size)(*arrays)
         return grad
 
     return out, to_input

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import changes, kernels
+from . import changes, kernels, parts
 from .arrays import KERNEL_DTYPES, float64
 from .left_out import getattr_of
 from .serialization import check_state
@@ -136,7 +136,8 @@ def _update(rule: Rule, loss: Tensor, params: Tensors, *settings: float, **state
             raise RuntimeError(f"params[{i}] of shape {param.shape} has no gradient from this loss")
     states = [[tensor.array for tensor in tensors] for tensors in state.values()]
     for param, *own in zip(params, *states):
-        rule(*_by_lines(param.array, param._grad.array, *own), *settings)
+        arrays = _by_lines(param.array, param._grad.array, *own)
+        parts.shared(rule, param.array.size)(*arrays, *settings)
     changes.note_change(*sum(states, [param.array for param in params]))
 
 
@@ -274,7 +275,7 @@ class Optimizer:
                 "and zero_grad() before both, not between them"
             )
         for i, rule, arrays, settings in plan:
-            rule(*arrays, *settings)
+            parts.shared(rule, arrays[0].size)(*arrays, *settings)
             self.steps[i] += 1
         changes.note_change(*[arrays[0] for _, _, arrays, _ in plan])
 

@@ -1,4 +1,4 @@
-"""Several threads for one large product of matrices.
+"""Several threads for one large product of matrices, or for one large array.
 
 A large product is cut into blocks of its rows or columns. The thread that wants it and the
 workers, threads of ours that wait for such jobs, each take the next free block until none is
@@ -13,6 +13,8 @@ that is late finds no block left, and nobody waits for it.
 The threads meet in one array of integers, `crew`. Compiled code changes it by atomic operations,
 those that no other thread can interrupt. That costs a microsecond or two, where two threads of
 Python that pass a job on need fifty.
+
+`parts` cuts large arrays for elementwise kernels in the same way.
 """
 
 import atexit
@@ -136,7 +138,25 @@ def change(_: Any, array: Any, i: Any, old: Any, new: Any) -> Any:
     return types.boolean(array, types.int64, types.int64, types.int64), generate
 
 
-# A job: the arguments of gemm, the size of a number in bytes, and the number of blocks
+@intrinsic
+def call(_: Any, function: Any, x: Any, y: Any, z: Any, setting: Any, start: Any, stop: Any) -> Any:
+    """Call the C function at this address, with three more addresses; see `parts`."""
+
+    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        integer, pointer = ir.IntType(64), ir.IntType(8).as_pointer()
+        kinds = [*[pointer] * 3, ir.DoubleType(), integer, integer]
+        address, *places, setting, start, stop = arguments
+        places = [builder.inttoptr(place, pointer) for place in places]
+        code = builder.inttoptr(address, ir.FunctionType(ir.VoidType(), kinds).as_pointer())
+        builder.call(code, [*places, setting, start, stop])
+        return context.get_dummy_value()
+
+    integer = types.int64
+    return types.void(*[integer] * 4, types.float64, integer, integer), generate
+
+
+# A job: the arguments of gemm, the size of a number in bytes, and the number of blocks. Or, if
+# that size is 0: a function, its arrays, their length, and its setting (see `parts`).
 
 
 @kernel
@@ -156,6 +176,11 @@ def block(job: Array, i: int) -> None:
         job[0], job[1], job[2], job[3], job[4], job[5], job[6], job[7], job[8], job[9], job[10],
         job[11], job[12],
     )  # fmt: skip
+    if size == 0:
+        function, length, setting = job[0], job[4], job.view(np.float64)[5]
+        start, stop = length * i // blocks, length * (i + 1) // blocks
+        call(function, job[1], job[2], job[3], setting, start, stop)
+        return
     if m >= n:
         start, m = m * i // blocks, m * (i + 1) // blocks - m * i // blocks
         a += size * start * (lda if how_a == PLAIN else 1)
@@ -265,11 +290,26 @@ def share(crew: Array, job: Array) -> None:
         let_others_run()
         turns += 1
     # Was a worker interrupted by another program? Then it will be again: call nobody for a while.
-    if turns > 500 + job[2] * job[3] * job[4] // blocks // 2000:
+    if turns > 500 + (job[2] * job[3] if job[11] else 20) * job[4] // blocks // 2000:
         crew[ALONE] = crew[PENALTY]
         crew[PENALTY] = min(2 * crew[PENALTY], 4096)
     else:
         crew[PENALTY] = max(crew[PENALTY] - (crew[PENALTY] >> 6), LEAST_PENALTY)
+
+
+@kernel
+def do(crew: Array, job: Array) -> None:
+    """Compute all blocks, with the workers if they are there and free."""
+    enter_library(crew)
+    if crew[ALONE] > 0:
+        crew[ALONE] -= 1
+    elif job[12] > 1 and crew[THREADS] > 1 and change(crew, OWNER, 0, 1):
+        share(crew, job)
+        add(crew, OWNER, -1)
+        job[12] = 0
+    for i in range(job[12]):
+        block(job, i)
+    leave_library(crew)
 
 
 @kernel
@@ -284,16 +324,18 @@ def multiply(how_a: int, how_b: int, m: int, n: int, k: int, a: int, lda: int, b
     job[0], job[1], job[2], job[3], job[4], job[5] = how_a, how_b, m, n, k, a
     job[6], job[7], job[8], job[9], job[10], job[11], job[12] = lda, b, ldb, c, n, size, 1
     job[12] = blocks_of(m, n, k)
-    enter_library(crew)
-    if crew[ALONE] > 0:
-        crew[ALONE] -= 1
-    elif job[12] > 1 and crew[THREADS] > 1 and change(crew, OWNER, 0, 1):
-        share(crew, job)
-        add(crew, OWNER, -1)
-        job[12] = 0
-    for i in range(job[12]):
-        block(job, i)
-    leave_library(crew)
+    do(crew, job)
+
+
+@kernel
+def run_part(function: int, x: int, y: int, z: int, setting: float, length: int) -> None:
+    """Call a C function for all parts of arrays at these addresses; see `parts`."""
+    crew = numba.carray(the_crew(), 72)  # type: ignore[attr-defined]
+    job = np.zeros(13, np.int64)
+    job[0], job[1], job[2], job[3], job[4] = function, x, y, z, length
+    job.view(np.float64)[5] = setting
+    job[12] = min(MOST, length // 65_536)
+    do(crew, job)
 
 
 # How many threads

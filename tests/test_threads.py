@@ -14,7 +14,7 @@ from helpers import child
 from hypothesis import given, strategies as st
 
 import minigrad as mg
-from minigrad import functional as F, kernels, threads
+from minigrad import functional as F, kernels, optim, parts, threads
 
 pytestmark = pytest.mark.skipif(
     threads.controls is None or numba.config.DISABLE_JIT, reason="about compiled code and OpenBLAS"
@@ -380,3 +380,47 @@ def test_the_library_never_multiplies_with_several_threads(shapes, dtype, monkey
         grads.append((out.array.tobytes(), x.grad.array.tobytes(), y.grad.array.tobytes()))
     assert grads[0] == grads[1] and out.shape == expected.shape
     np.testing.assert_allclose(out.array, expected, rtol=1e-3, atol=1e-3)
+
+
+# Elementwise kernels
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("size", [parts.LARGE - 1, parts.LARGE, 300_001])
+def test_parts_of_large_arrays_make_the_whole(size, dtype):
+    rng = np.random.default_rng(0)
+    x, g = (rng.normal(size=size).astype(dtype) for _ in range(2))
+    job = threads.crew[threads.FREE] >> 32
+    for kernel, arrays, settings in (
+        (kernels.relu_forward, (x, np.full_like(x, np.nan)), ()),
+        (kernels.relu_backward, (g, x, np.full_like(x, np.nan)), ()),
+        (kernels.gradient_descent, (x.copy(), g), (0.1,)),
+    ):
+        whole = [array.copy() for array in arrays]
+        kernel(*whole, *settings)
+        parts.shared(kernel, size)(*arrays, *settings)
+        for ours, expected in zip(arrays, whole):
+            np.testing.assert_array_equal(ours, expected)
+    shared = (threads.crew[threads.FREE] >> 32) - job
+    assert shared == (3 if dtype == "f4" and size >= parts.LARGE else 0)
+
+
+def test_large_arrays_that_do_not_fit_a_part_are_left_to_one_thread():
+    strided = np.zeros((parts.LARGE, 2), "f4")[:, 0]
+    parts.shared(kernels.gradient_descent, parts.LARGE)(strided, np.ones_like(strided), 1.0)
+    assert (strided == -1).all()
+    mg.set_num_threads(1)
+    job = threads.crew[threads.FREE]
+    x = np.ones(parts.LARGE, "f4")
+    parts.shared(kernels.relu_forward, x.size)(x, x.copy())
+    assert threads.crew[threads.FREE] == job
+
+
+def test_relu_and_updates_of_large_arrays_are_shared():
+    w = mg.tensor(np.linspace(-1, 1, 300_000, dtype="f4"), requires_grad=True)
+    job = threads.crew[threads.FREE] >> 32
+    optim.gradient_update(F.relu(w).sum(), [w], lr=1.0)
+    assert (threads.crew[threads.FREE] >> 32) - job == 3
+    optim.SGD([w], lr=1.0).step()
+    assert (threads.crew[threads.FREE] >> 32) - job == 4
+    np.testing.assert_array_equal(w.grad.array, np.linspace(-1, 1, 300_000, dtype="f4") > 0)
