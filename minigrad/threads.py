@@ -51,10 +51,12 @@ ASLEEP = 24  # how many workers sleep
 LOCK, INSIDE, BEFORE = 32, 33, 34  # of the three: products under way, the library's threads before
 PAUSE = 35  # 1 while no product may begin
 THREADS, PIPE, STOP = 40, 41, 42  # how many threads, where workers are woken, whether they end
-ALONE, PENALTY = 48, 49  # for how many products nobody is called, and for how many next time
+ALONE, PENALTY = 48, 49  # for how much work nobody is called, and for how much next time
+MISSED = 50  # for how many jobs nobody came
 JOB = 56  # the product itself: what `block` reads
 crew = np.zeros(72, np.int64)
-crew[PENALTY] = LEAST_PENALTY = 64
+crew[PENALTY] = LEAST_PENALTY = 256  # as `work_in` counts it: some 4 ms
+MOST_PENALTY = 1 << 18  # some 4 s
 
 
 # What compiled code calls: these names are in the kernels cached on disk (see `blas`)
@@ -221,9 +223,13 @@ def next_block(crew: Array) -> int:
 
 @kernel
 def serve(crew: Array, patience: int) -> None:
-    """Take blocks of whatever product there is, until there was none for a while."""
+    """Take blocks of whatever job there is, until there was none for a while.
+
+    Where nobody is called it ends at once: beside busy programs, it would wait in each turn, and
+    take its share of the processor from the thread that it is to help.
+    """
     turns = 0
-    while turns < patience and crew[STOP] == 0:
+    while turns < patience and crew[ALONE] == 0 and crew[STOP] == 0:
         i = next_block(crew)
         if i >= 0:
             block(crew[JOB:], i)
@@ -268,6 +274,12 @@ def leave_library(crew: Array) -> None:
 
 
 @kernel
+def work_in(job: Array) -> int:
+    """In units of a million multiplications or 65,536 elements, each some 10 to 20 µs."""
+    return 1 + int(job[2] * job[3] * job[4] // 1_000_000 if job[11] else job[4] // 65_536)
+
+
+@kernel
 def share(crew: Array, job: Array) -> None:
     """Compute all blocks, together with the workers that have time."""
     blocks = job[12]
@@ -280,20 +292,23 @@ def share(crew: Array, job: Array) -> None:
     if sleepers > 0:
         add(crew, ASLEEP, -sleepers)
         write(crew[PIPE], crew.ctypes.data, sleepers)
-    i = next_block(crew)
+    i, own = next_block(crew), 0
     while i >= 0:
         block(job, i)
         add(crew, DONE, 1)
-        i = next_block(crew)
+        i, own = next_block(crew), own + 1
+    crew[MISSED] = crew[MISSED] + 1 if own == blocks else 0
     turns = 0
     while add(crew, DONE, 0) < blocks:
         let_others_run()
         turns += 1
-    # Was a worker interrupted by another program? Then it will be again: call nobody for a while.
-    if turns > 500 + (job[2] * job[3] if job[11] else 20) * job[4] // blocks // 2000:
+    # Was a worker interrupted by another program, or did none come for many jobs? Then nobody is
+    # called for a while: who waits beside busy programs takes time from the thread to be helped.
+    if crew[MISSED] > 20 or turns > 500 + 500 * work_in(job) // blocks:
+        crew[MISSED] = 0
         crew[ALONE] = crew[PENALTY]
-        crew[PENALTY] = min(2 * crew[PENALTY], 4096)
-    else:
+        crew[PENALTY] = min(2 * crew[PENALTY], MOST_PENALTY)
+    elif own < blocks:
         crew[PENALTY] = max(crew[PENALTY] - (crew[PENALTY] >> 6), LEAST_PENALTY)
 
 
@@ -302,7 +317,7 @@ def do(crew: Array, job: Array) -> None:
     """Compute all blocks, with the workers if they are there and free."""
     enter_library(crew)
     if crew[ALONE] > 0:
-        crew[ALONE] -= 1
+        crew[ALONE] = max(crew[ALONE] - work_in(job), 0)
     elif job[12] > 1 and crew[THREADS] > 1 and change(crew, OWNER, 0, 1):
         share(crew, job)
         add(crew, OWNER, -1)

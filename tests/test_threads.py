@@ -25,6 +25,8 @@ pytestmark = pytest.mark.skipif(
 def two_threads():
     before = mg.get_num_threads()
     mg.set_num_threads(2)
+    threads.crew[[threads.ALONE, threads.MISSED]] = 0
+    threads.crew[threads.PENALTY] = threads.LEAST_PENALTY
     yield
     mg.set_num_threads(before)
 
@@ -163,11 +165,20 @@ def test_as_many_sleepers_are_woken_as_there_are_blocks_for(no_workers):
 
 def test_after_an_interruption_nobody_is_called_for_a_while():
     a = np.ones((200, 200))
-    threads.crew[threads.ALONE] = 3
+    threads.crew[threads.ALONE] = 3 * 9  # three products, as `work_in` counts them
     job = threads.crew[threads.FREE] >> 32
     for _ in range(5):
         product(a, a)
     assert (threads.crew[threads.FREE] >> 32) - job == 2
+
+
+def test_nobody_is_called_for_a_while_if_nobody_comes(no_workers):
+    a, penalties = np.ones((200, 200)), []
+    for _ in range(120):
+        product(a, a)
+        penalties.append(int(threads.crew[threads.ALONE]))
+    assert penalties[:20] == [0] * 20 and penalties[20:22] == [256, 247]
+    assert max(penalties) == 512
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
