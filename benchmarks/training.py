@@ -339,7 +339,8 @@ def draw(rows, cost, path):
     bars.axvspan(left, 1, color="#D55E00", alpha=0.1, linewidth=0, zorder=0)
     bars.set_xlim(left, right)
     bars.set_xlabel("times as long as minigrad's step (shaded: minigrad is slower)")
-    bars.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, frameon=False)
+    if systems:
+        bars.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, frameon=False)
     for system, label, colour in (
         ("minigrad", "minigrad", "#0072B2"), ("torch", "PyTorch", "#D55E00"),
         ("jax", "jax.jit", "#009E73"), ("floor", "matrix products alone", "black"),
