@@ -17,7 +17,7 @@ from pathlib import Path
 from unittest import mock
 
 # Thread pools spin for a while after their last task (OpenBLAS for 2²⁸ cycles, 117 ms at 2.3 GHz):
-# whoever has had his turn must come to rest, or he would be measured as part of the next.
+# a system that has had its turn must come to rest, or it would disturb the next one.
 SETTLE = 0.15  # seconds
 
 

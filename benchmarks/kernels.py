@@ -90,7 +90,7 @@ def arrays(case):
 def with_minigrad(case):
     from minigrad import kernels, threads
 
-    threads.start(case.flop // 2)
+    threads.start()
     x, weight, bias, g, targets = arrays(case)
     out, like_x, like_w = np.empty_like(g), np.empty_like(x), np.empty_like(weight)
     losses, totals = np.empty(case.n, "f4"), np.empty(case.d)

@@ -381,8 +381,8 @@ def multiplied(x: Array, y: Array) -> Any:
     fits = shared and x.ndim > 0 and y.ndim > 0 and y.shape[-2:][0] == k
     if not fits or x.dtype not in (np.float32, np.float64):
         return np.matmul(x, y)
-    if not threads.ready:
-        threads.start(m * n * k)
+    if m * n * k > threads.SMALL:
+        threads.start()
     rows, columns = np.atleast_2d(x), y if y.ndim > 1 else y[:, None]
     stack = np.broadcast_shapes(rows.shape[:-2], columns.shape[:-2])
     out = np.empty((*stack, m, n), x.dtype)
@@ -456,8 +456,8 @@ def linear(input: Array, weight: Array, bias: Array | None = None) -> Made:
     x, W = dense_matrix(input, features), dense_matrix(weight, features)
     dtype, rows = x.dtype, len(x)
     out = np.empty((rows, units), dtype)
-    if not threads.ready:
-        threads.start(rows * units * features)
+    if rows * units * features > threads.SMALL:
+        threads.start()
     kernels.linear_forward(x, W, None if bias is None else dense(bias), out)
 
     def to_input(G: Array) -> Array:

@@ -92,7 +92,7 @@ def zero_grad(params: Tensors) -> None:
 
 def _arrays(param: Tensor, state: Arrays, weight_decay: float = 0) -> Arrays:
     """What an update kernel takes: a parameter, its gradient and its state, if they all fit."""
-    assert param._grad is not None  # whoever calls has made sure
+    assert param._grad is not None  # the callers have checked it
     array, grad = param.array, param._grad.array
     for other in (grad, *state):
         if other.shape != array.shape or other.dtype != array.dtype:

@@ -42,7 +42,9 @@ def compiled(part: Any) -> Any:
 
 
 def shared(kernel: Any, size: int) -> Any:
-    """An elementwise kernel, or one in its place that shares arrays of this size, if large."""
+    """An elementwise kernel or, for arrays of `size` elements that are large, a function in its
+    place that shares them among the threads if it can: C-contiguous, of float32, in a kernel
+    that has a part here."""
     return kernel if size < LARGE else functools.partial(_run, kernel)
 
 
@@ -53,8 +55,7 @@ def _run(kernel: Any, *arguments: Any) -> None:
     if not fit or kernel not in PARTS or threads.crew[threads.THREADS] < 2:
         kernel(*arguments)
         return
-    if not threads.ready:
-        threads.start(threads.SMALL + 1)
+    threads.start()
     x, y, z = ([array.ctypes.data for array in arrays] + [0])[:3]
     (setting,) = arguments[len(arrays) :] or (0.0,)
     threads.run_part(compiled(PARTS[kernel]).address, x, y, z, setting, arrays[0].size)

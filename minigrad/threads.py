@@ -48,13 +48,14 @@ FREE = 0  # how many blocks are free, in the last 32 bits; before them, the numb
 DONE = 8  # how many blocks are done
 OWNER = 16  # 1 while a thread uses the crew; others then work alone
 ASLEEP = 24  # how many workers sleep
-LOCK, INSIDE, BEFORE = 32, 33, 34  # of the three: products under way, the library's threads before
-PAUSE = 35  # 1 while no product may begin
+LOCK, INSIDE, BEFORE = 32, 33, 34  # of the three: jobs under way, the library's threads before
+PAUSE = 35  # 1 while no job may begin
 THREADS, PIPE, STOP = 40, 41, 42  # how many threads, where workers are woken, whether they end
 ALONE, PENALTY = 48, 49  # for how much work nobody is called, and for how much next time
 MISSED = 50  # for how many jobs nobody came
-JOB = 56  # the product itself: what `block` reads
-crew = np.zeros(72, np.int64)
+JOB, JOB_SIZE = 56, 13  # what `block` reads, and how many numbers that is
+CREW_SIZE = JOB + JOB_SIZE
+crew = np.zeros(CREW_SIZE, np.int64)
 crew[PENALTY] = LEAST_PENALTY = 256  # as `work_in` counts it: some 4 ms
 MOST_PENALTY = 1 << 18  # some 4 s
 
@@ -173,7 +174,7 @@ def gemm(how_a: int, how_b: int, m: int, n: int, k: int, a: int, lda: int, b: in
 
 @kernel
 def block(job: Array, i: int) -> None:
-    """Compute block i of a product."""
+    """Compute block i of a job."""
     how_a, how_b, m, n, k, a, lda, b, ldb, c, ldc, size, blocks = (
         job[0], job[1], job[2], job[3], job[4], job[5], job[6], job[7], job[8], job[9], job[10],
         job[11], job[12],
@@ -283,7 +284,7 @@ def work_in(job: Array) -> int:
 def share(crew: Array, job: Array) -> None:
     """Compute all blocks, together with the workers that have time."""
     blocks = job[12]
-    for place in range(13):
+    for place in range(JOB_SIZE):
         crew[JOB + place] = job[place]
     crew[DONE] = 0
     job_number = (crew[FREE] >> 32) + 1
@@ -331,13 +332,13 @@ def do(crew: Array, job: Array) -> None:
 def multiply(how_a: int, how_b: int, m: int, n: int, k: int, a: int, lda: int, b: int, ldb: int,
              c: int, size: int) -> None:  # fmt: skip
     """c = a @ b: gemm's arguments as integers, all matrices by their addresses."""
-    crew = numba.carray(the_crew(), 72)  # type: ignore[attr-defined]
+    crew = numba.carray(the_crew(), CREW_SIZE)  # type: ignore[attr-defined]
     if m * n * k <= SMALL or crew[THREADS] == 0:
         gemm(how_a, how_b, m, n, k, a, lda, b, ldb, c, n, size)
         return
-    job = np.empty(13, np.int64)
+    job = np.empty(JOB_SIZE, np.int64)
     job[0], job[1], job[2], job[3], job[4], job[5] = how_a, how_b, m, n, k, a
-    job[6], job[7], job[8], job[9], job[10], job[11], job[12] = lda, b, ldb, c, n, size, 1
+    job[6], job[7], job[8], job[9], job[10], job[11] = lda, b, ldb, c, n, size
     job[12] = blocks_of(m, n, k)
     do(crew, job)
 
@@ -345,8 +346,8 @@ def multiply(how_a: int, how_b: int, m: int, n: int, k: int, a: int, lda: int, b
 @kernel
 def run_part(function: int, x: int, y: int, z: int, setting: float, length: int) -> None:
     """Call a C function for all parts of arrays at these addresses; see `parts`."""
-    crew = numba.carray(the_crew(), 72)  # type: ignore[attr-defined]
-    job = np.zeros(13, np.int64)
+    crew = numba.carray(the_crew(), CREW_SIZE)  # type: ignore[attr-defined]
+    job = np.zeros(JOB_SIZE, np.int64)
     job[0], job[1], job[2], job[3], job[4] = function, x, y, z, length
     job.view(np.float64)[5] = setting
     job[12] = min(MOST, length // 65_536)
@@ -379,19 +380,21 @@ def _quotas() -> list[int]:
     with contextlib.suppress(OSError, IndexError):
         own = CONTROL_GROUPS / OWN_GROUP.read_text().split("::")[1].strip().lstrip("/")
         for folder in (own, *own.parents):
-            with contextlib.suppress(OSError, ValueError):  # "max" is no limit
+            with contextlib.suppress(OSError, ValueError):  # "max" means that there is none
                 time, period = map(int, (folder / "cpu.max").read_text().split())
                 quotas.append(time // period)
     return quotas
 
 
 def get_num_threads() -> int:
-    """How many threads compute a large product of matrices; see `set_num_threads`."""
+    """How many threads share a large product or a large array; see `set_num_threads`."""
     return _wanted
 
 
 def set_num_threads(n: int) -> None:
-    """Let up to `n` threads compute a large product of matrices, as in PyTorch.
+    """Let up to `n` threads share a large product of matrices, as in PyTorch.
+
+    They also share large arrays of float32 in ReLU and in gradient descent.
 
     Results are the same for any number, bit for bit. By default, it is the environment variable
     MINIGRAD_NUM_THREADS or, if that is not set, the smallest of OPENBLAS_NUM_THREADS,
@@ -419,13 +422,13 @@ def set_num_threads(n: int) -> None:
             crew[PAUSE] = 0
 
 
-def start(multiplications: int) -> None:
-    """Start the workers before the first product that is not small."""
-    global ready
-    if multiplications <= SMALL:
+def start() -> None:
+    """Start the workers, unless they are there: call it before a large job."""
+    global _ready
+    if _ready:
         return
     with _starting:
-        if not ready and crew[THREADS] > 1:
+        if not _ready and crew[THREADS] > 1:
             with contextlib.suppress(OSError, RuntimeError):  # no more files, or threads
                 _pipe[:] = os.pipe()
                 crew[PIPE] = _pipe[1]
@@ -433,7 +436,7 @@ def start(multiplications: int) -> None:
                     worker = threading.Thread(target=_work, args=(_pipe[0],), daemon=True)
                     worker.start()
                     _workers.append(worker)
-        ready = True
+        _ready = True
 
 
 def _work(pipe: int) -> None:
@@ -446,8 +449,8 @@ def _work(pipe: int) -> None:
 
 def _stop() -> None:
     """Wait until no product is under way, let none begin, and end the workers."""
-    global ready
-    ready = False
+    global _ready
+    _ready = False
     crew[PAUSE] = 1
     while True:
         time.sleep(0)  # lets others run, and see the pause
@@ -487,7 +490,7 @@ def _after_fork_in_child() -> None:
 PATIENCE = 2000  # turns, some 0.2 µs each where nothing else runs
 _wanted = default_num_threads()
 crew[THREADS] = _wanted if controls else 0
-ready = False  # whether `start` has nothing left to do
+_ready = False  # whether `start` has nothing left to do
 _starting = threading.RLock()  # a signal handler may interrupt its holder
 _workers: list[threading.Thread] = []
 _pipe: list[int] = []

@@ -33,7 +33,7 @@ def two_threads():
 
 def product(a, b):
     out = np.full((len(a), b.shape[1]), np.nan, a.dtype)
-    threads.start(a.size * b.shape[1])
+    threads.start()
     kernels.matmul(a, b, out)
     return out
 
@@ -141,7 +141,7 @@ def test_the_library_has_its_threads_again_after_a_product():
 @pytest.fixture
 def no_workers():
     """The workers have ended and are not replaced."""
-    threads.start(10**9)
+    threads.start()
     threads.crew[threads.STOP] = 1
     os.write(threads._pipe[1], b".")
     for worker in threads._workers:
