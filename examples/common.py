@@ -1,4 +1,4 @@
-"""What the scripts share: how they end at Ctrl-C, their command line, data and colours.
+"""What the scripts share: how they end at Ctrl-C, command line, data, claims, pictures, sliders.
 
 Import it first: what a script imports, and that takes a second, can then be interrupted, too.
 """
@@ -55,7 +55,12 @@ if not interactive and signal.getsignal(signal.SIGINT) is signal.default_int_han
 
 import argparse
 import math
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
+
+import matplotlib
+from tqdm import tqdm
 
 from minigrad import datasets, manual_seed
 from minigrad.datasets import Digits
@@ -66,6 +71,19 @@ for stream in (sys.stdout, sys.stderr):  # a file or a pipe may lack some of our
 
 # Colours that stay apart in print and for colour-blind readers (Okabe and Ito)
 BLUE, RED, ORANGE, GREEN, PINK = "#0072B2", "#D55E00", "#E69F00", "#009E73", "#CC79A7"
+
+# Letters that can still be read when a picture is shown at half its size
+matplotlib.rcParams |= {
+    "figure.constrained_layout.use": True,
+    "figure.dpi": 110,
+    "savefig.dpi": "figure",
+    "font.size": 12,
+    "legend.fontsize": 11,
+    "lines.linewidth": 2,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "image.cmap": "gray_r",  # ink is dark
+}
 
 
 def number(kind: type[float], least: float) -> Callable[[str], float]:
@@ -84,16 +102,18 @@ def number(kind: type[float], least: float) -> Callable[[str], float]:
     return parse
 
 
-def arguments(description: str | None, **settings: tuple[float, str]) -> argparse.Namespace:
-    """Read ``--data``, ``--seed``, ``--out``; seed minigrad; make the folder for pictures.
+def arguments(
+    description: str | None, **settings: tuple[float, str] | tuple[float, str, float]
+) -> argparse.Namespace:
+    """Read ``--data``, ``--seed``, ``--out``, ``--quick``; seed minigrad; make the folder.
 
-    In a notebook, where there is no command line, all have their defaults.
+    In a notebook all have their defaults, unless it says ``%run script.py --seed 1``.
 
     Parameters
     ----------
     description : str
         Its first line is what ``--help`` says first.
-    **settings : tuple (default, meaning)
+    **settings : tuple (default, meaning) or (default, meaning, default with ``--quick``)
         Further options by name, each a positive number of the type of its default.
 
     Returns
@@ -118,16 +138,30 @@ def arguments(description: str | None, **settings: tuple[float, str]) -> argpars
         "--out", type=Path, default=Path("figures"), metavar="FOLDER",
         help="for the pictures (default: %(default)s)",
     )  # fmt: skip
-    for name, (default, meaning) in settings.items():
+    option("--quick", action="store_true", help="less of everything, for a first look")
+    for name, (default, meaning, *_) in settings.items():
         kind = number(type(default), 1 if isinstance(default, int) else 1e-12)
-        option(f"--{name}", type=kind, default=default, help=f"{meaning} (default: %(default)s)")
-    args = parser.parse_args([] if "ipykernel" in sys.modules else None)
-    try:
-        args.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SystemExit(f"error: --out wants a folder: {error}")
+        option(f"--{name}", type=kind, help=f"{meaning} (default: {default})")
+    args = parser.parse_args(command_line())
+    for name, (default, _, *quick) in settings.items():
+        if getattr(args, name) is None:
+            setattr(args, name, quick[0] if quick and args.quick else default)
+    make_folder(args.out, "--out")
     manual_seed(args.seed)
     return args
+
+
+def command_line() -> list[str]:
+    """What follows the name of the script; nothing in a cell of a notebook."""
+    return [] if "ipykernel" in sys.argv[0] else sys.argv[1:]
+
+
+def make_folder(path: Path, option: str) -> None:
+    """Make the folder now: after the training it would be too late to find that it fails."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SystemExit(f"error: {option} wants a folder: {error}")
 
 
 def load_mnist() -> tuple[Digits, Digits]:
@@ -150,3 +184,31 @@ def load(name: str) -> tuple[Digits, Digits]:
         return datasets.load_digits_data(change_tensors=True)
     except (ImportError, OSError, RuntimeError) as error:
         raise SystemExit(f"error: {error}")
+
+
+def claim(sentence: str, holds: bool, numbers: str = "") -> None:
+    """Print a conclusion, the numbers that it rests on, and whether it holds this time.
+
+    The sentence is the same in every run. Slow tests run each script with ten seeds and
+    expect that every claim holds.
+    """
+    verdict = "Holds" if holds else "DOES NOT HOLD"
+    print(f"{verdict}: {sentence}" + (f" ({numbers})" if numbers else ""))
+
+
+def progress(items: Iterable[Any], what: str) -> Iterable[Any]:
+    """`items`, with a bar on stderr once they have taken more than three seconds."""
+    return tqdm(items, desc=what, delay=3, leave=False)
+
+
+def sliders(draw: Callable[..., Any], **settings: Any) -> None:
+    """In a notebook that has ipywidgets, call `draw` again whenever a slider is moved.
+
+    Each setting is what ``ipywidgets.interact`` takes: (least, greatest, step), or a list.
+    """
+    if "ipykernel" not in sys.modules:
+        return
+    with contextlib.suppress(ImportError):
+        from ipywidgets import interact
+
+        interact(draw, **settings)

@@ -9,6 +9,7 @@ from matplotlib.image import imread
 from torch import nn as torch_nn
 
 ROOT = Path(__file__).resolve().parents[1]
+LECTURE = sorted(ROOT.glob("examples/[0-9]_*.py"))
 
 
 def child(*command, code=None, fails=0, environment=None, **options):

@@ -1,0 +1,43 @@
+"""What the scripts of the lecture conclude holds for every seed; each runs quickly, too."""
+
+import re
+
+import pytest
+from helpers import LECTURE, assert_drawn, child
+
+
+def claims(folder, script, *arguments):
+    """Run a script of the lecture; its pictures must not be blank. {claim: whether it holds}"""
+    done = child(
+        script, "--out", "pictures", *arguments, cwd=folder, timeout=600,
+        environment={"PYTHONIOENCODING": "ascii"},
+    )  # fmt: skip
+    assert "?" not in done.stdout  # every character that ASCII lacks has its replacement
+    named = re.findall(r"pictures/(\w+\.\w+)", done.stdout)
+    assert named and sorted(named) == sorted(p.name for p in (folder / "pictures").iterdir())
+    for name in named:
+        if name.endswith(("png", "gif")):
+            assert_drawn(folder / "pictures" / name)
+    found = re.findall(r"^(Holds|DOES NOT HOLD): ([^(\n]+)", done.stdout, re.M)
+    assert len(found) >= 2
+    return {sentence.strip(): verdict == "Holds" for verdict, sentence in found}
+
+
+@pytest.mark.parametrize("script", LECTURE, ids=lambda path: path.stem)
+def test_quick(script, tmp_path):
+    found = claims(tmp_path, script, "--quick")
+    assert all(found.values()), found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("data", ["digits", "mnist"])
+@pytest.mark.parametrize("script", LECTURE, ids=lambda path: path.stem)
+def test_every_seed(script, data, tmp_path, request):
+    if data == "mnist":
+        request.getfixturevalue("mnist_root")
+    sentences = set()
+    for seed in range(10):
+        found = claims(tmp_path, script, "--seed", seed, "--data", data)
+        assert all(found.values()), (seed, found)
+        sentences.add(tuple(found))
+    assert len(sentences) == 1  # a claim is not chosen by its numbers
