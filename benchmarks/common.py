@@ -19,6 +19,7 @@ from unittest import mock
 # Thread pools spin for a while after their last task (OpenBLAS for 2²⁸ cycles, 117 ms at 2.3 GHz):
 # a system that has had its turn must come to rest, or it would disturb the next one.
 SETTLE = 0.15  # seconds
+WARM = 0.005  # seconds: after the rest, the first calls of a turn wake the threads
 
 
 def positive(kind):
@@ -149,8 +150,11 @@ def seconds_per_call(function, seconds):
     The median is that of an undisturbed call; the mean is what many of them cost.
     """
     time.sleep(SETTLE)
+    times, warm = [], time.perf_counter() + WARM
     function()
-    times, end = [], time.perf_counter() + seconds
+    while time.perf_counter() < warm:
+        function()
+    end = time.perf_counter() + seconds
     while len(times) < 3 or time.perf_counter() < end:
         started = time.perf_counter()
         function()

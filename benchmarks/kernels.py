@@ -88,7 +88,7 @@ def arrays(case):
 
 
 def with_minigrad(case):
-    from minigrad import kernels, threads
+    from minigrad import kernels, parts, threads
 
     threads.start()
     x, weight, bias, g, targets = arrays(case)
@@ -102,15 +102,17 @@ def with_minigrad(case):
         "weight gradient": lambda: kernels.linear_backward_weight(g, x, like_w),
         "input gradient": lambda: kernels.linear_backward_input(g, weight, like_x),
         "bias gradient": lambda: kernels.linear_backward_bias(g, totals),
-        "relu": lambda: kernels.relu_forward(x.reshape(-1), out.reshape(-1)),
-        "relu backward": lambda: kernels.relu_backward(
-            g.reshape(-1), x.reshape(-1), out.reshape(-1)
+        "relu": lambda: parts.run(kernels.relu_forward, x.reshape(-1), out.reshape(-1)),
+        "relu backward": lambda: parts.run(
+            kernels.relu_backward, g.reshape(-1), x.reshape(-1), out.reshape(-1)
         ),
-        "log_softmax": lambda: kernels.log_softmax_forward(x, out, softmax),
-        "log_softmax backward": lambda: kernels.log_softmax_backward(g, softmax, out),
+        "log_softmax": lambda: parts.run(kernels.log_softmax_forward, x, out, softmax),
+        "log_softmax backward": lambda: parts.run(kernels.log_softmax_backward, g, softmax, out),
         "nll": lambda: kernels.nll_loss_forward(log_probs, targets, losses),
         "nll backward": lambda: kernels.nll_loss_backward(losses, targets, out),
-        "update": lambda: kernels.gradient_descent(x, g, 1e-6),
+        "update": lambda: parts.run(
+            kernels.gradient_descent, x.reshape(-1), g.reshape(-1), settings=(1e-6,)
+        ),
     }[case.kernel]
 
 
@@ -314,7 +316,7 @@ def check_goals(rows, copy):
 
 
 def main():
-    parser = common.parser(__doc__.splitlines()[0], "kernels", seconds=0.02)
+    parser = common.parser(__doc__.splitlines()[0], "kernels", seconds=0.03)
     args = parser.parse_args()
     measured = common.chosen({case.name: case for case in cases()}, args.only)
     print("\n".join(common.machine()))

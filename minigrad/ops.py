@@ -489,12 +489,12 @@ def relu(input: Array) -> Made:
     """
     x = dense(input)
     out = np.empty(x.shape, x.dtype)
-    parts.shared(kernels.relu_forward, x.size)(x.reshape(-1), out.reshape(-1))
+    parts.run(kernels.relu_forward, x.reshape(-1), out.reshape(-1))
 
     def to_input(G: Array) -> Array:
         grad = np.empty(out.shape, out.dtype)
         arrays = dense(G).reshape(-1), out.reshape(-1), grad.reshape(-1)
-        parts.shared(kernels.relu_backward, out.size)(*arrays)
+        parts.run(kernels.relu_backward, *arrays)
         return grad
 
     return out, to_input
@@ -511,11 +511,11 @@ def log_softmax(input: Array, *, dim: int = -1) -> Made:
     shape, dim = input.shape, as_dim(dim, input.ndim)
     x = rows_along(dim, input)
     out, softmax = np.empty(x.shape, x.dtype), np.empty(x.shape, x.dtype)
-    kernels.log_softmax_forward(x, out, softmax)
+    parts.run(kernels.log_softmax_forward, x, out, softmax)
 
     def to_input(G: Array) -> Array:
         grad = np.empty(softmax.shape, softmax.dtype)
-        kernels.log_softmax_backward(rows_along(dim, G), softmax, grad)
+        parts.run(kernels.log_softmax_backward, rows_along(dim, G), softmax, grad)
         return from_rows(dim, grad, shape)
 
     return np.asarray(from_rows(dim, out, shape), order="C"), to_input

@@ -137,7 +137,7 @@ def _update(rule: Rule, loss: Tensor, params: Tensors, *settings: float, **state
     states = [[tensor.array for tensor in tensors] for tensors in state.values()]
     for param, *own in zip(params, *states):
         arrays = _by_lines(param.array, param._grad.array, *own)
-        parts.shared(rule, param.array.size)(*arrays, *settings)
+        parts.run(rule, *arrays, settings=settings)
     changes.note_change(*sum(states, [param.array for param in params]))
 
 
@@ -275,7 +275,7 @@ class Optimizer:
                 "and zero_grad() before both, not between them"
             )
         for i, rule, arrays, settings in plan:
-            parts.shared(rule, arrays[0].size)(*arrays, *settings)
+            parts.run(rule, *arrays, settings=settings)
             self.steps[i] += 1
         changes.note_change(*[arrays[0] for _, _, arrays, _ in plan])
 

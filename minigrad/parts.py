@@ -1,9 +1,11 @@
-"""Elementwise kernels on large arrays of float32, in parts, by the threads of `threads`.
+"""Kernels that go through large arrays of float32, in parts, by the threads of `threads`.
 
-Such a kernel moves memory, and two cores move it about twice as fast as one.
+Two cores move memory, or compute exponentials, about twice as fast as one.
 """
 
 import functools
+import math
+from collections.abc import Callable
 from typing import Any, cast
 
 import numpy as np
@@ -11,51 +13,94 @@ from numba import carray, types  # type: ignore[attr-defined]
 from numpy import ndarray as Array
 
 from . import kernels, threads
-from .caching import c_function
+from .caching import c_function, kernel
 
-LARGE = 131_072  # elements, below which one thread is as fast
-
-
-def relu_forward(x: Any, out: Any, _: Any, __: float, start: int, stop: int) -> None:
-    kernels.relu_forward(carray(x, stop)[start:], carray(out, stop)[start:])
+# What a part gets: the addresses of up to three arrays, a setting, and the length of a row
+PLACES, SETTING, WIDTH = 5, 3, 4
 
 
-def relu_backward(grad: Any, out: Any, grad_x: Any, _: float, start: int, stop: int) -> None:
-    kernels.relu_backward(
-        carray(grad, stop)[start:], carray(out, stop)[start:], carray(grad_x, stop)[start:]
-    )
+@kernel
+def line(p: Any, i: int, start: int, stop: int) -> Any:
+    """Numbers start to stop of array i."""
+    return carray(threads.float32_at(p[i] + 4 * start), stop - start)
 
 
-def gradient_descent(param: Any, grad: Any, _: Any, lr: float, start: int, stop: int) -> None:
-    kernels.gradient_descent(carray(param, stop)[start:], carray(grad, stop)[start:], lr)
+@kernel
+def rows(p: Any, i: int, start: int, stop: int) -> Any:
+    """Rows start to stop of array i."""
+    width = carray(p, PLACES)[WIDTH]
+    return carray(threads.float32_at(p[i] + 4 * width * start), (stop - start, width))
 
 
-PARTS = {getattr(kernels, f.__name__): f for f in (relu_forward, relu_backward, gradient_descent)}
+def relu_forward(p: Any, start: int, stop: int) -> None:
+    kernels.relu_forward(line(p, 0, start, stop), line(p, 1, start, stop))
+
+
+def relu_backward(p: Any, start: int, stop: int) -> None:
+    kernels.relu_backward(line(p, 0, start, stop), line(p, 1, start, stop), line(p, 2, start, stop))
+
+
+def gradient_descent(p: Any, start: int, stop: int) -> None:
+    lr = carray(p, PLACES).view(np.float64)[SETTING]
+    kernels.gradient_descent(line(p, 0, start, stop), line(p, 1, start, stop), lr)
+
+
+def log_softmax_forward(p: Any, start: int, stop: int) -> None:
+    x, out, softmax = (rows(p, 0, start, stop), rows(p, 1, start, stop), rows(p, 2, start, stop))
+    kernels.log_softmax_forward(x, out, softmax)
+
+
+def log_softmax_backward(p: Any, start: int, stop: int) -> None:
+    G, softmax, grad = (rows(p, 0, start, stop), rows(p, 1, start, stop), rows(p, 2, start, stop))
+    kernels.log_softmax_backward(G, softmax, grad)
+
+
+# With how many elements take one thread 10 to 20 µs. An array of twice as many is shared.
+UNITS = {
+    relu_forward: 65_536, relu_backward: 65_536, gradient_descent: 65_536,
+    log_softmax_forward: 8_192, log_softmax_backward: 16_384,
+}  # fmt: skip
+PARTS: dict[Any, Any] = {getattr(kernels, part.__name__): (part, n) for part, n in UNITS.items()}
+LEAST = 2 * min(UNITS.values())
 
 
 @functools.cache
-def compiled(part: Any) -> Any:
-    """A part as a C function; `carray` makes arrays of the addresses that it gets."""
-    pointer = cast(Any, types).CPointer(types.float32)
-    numbers = types.float64, types.int64, types.int64
-    return c_function(part, cast(Any, types.void)(pointer, pointer, pointer, *numbers))
+def address_of(part: Callable[..., None]) -> Any:
+    """Where C finds a part."""
+    nothing, integer = cast(Any, types).void, types.int64
+    return c_function(part, nothing(cast(Any, types).CPointer(integer), integer, integer)).address
 
 
-def shared(kernel: Any, size: int) -> Any:
-    """An elementwise kernel or, for arrays of `size` elements that are large, a function in its
-    place that shares them among the threads if it can: C-contiguous, of float32, in a kernel
-    that has a part here."""
-    return kernel if size < LARGE else functools.partial(_run, kernel)
+@kernel
+def share(function: int, arrays: tuple[Array, ...], setting: float, work: int) -> None:
+    """Call a C function for all parts of the arrays."""
+    p = np.empty(PLACES, np.int64)
+    for i in range(len(arrays)):
+        p[i] = arrays[i].ctypes.data
+    length = len(arrays[0])
+    p.view(np.float64)[SETTING], p[WIDTH] = setting, arrays[0].size // length
+    threads.run_parts(function, p.ctypes.data, length, work)
 
 
-def _run(kernel: Any, *arguments: Any) -> None:
-    """Call a kernel on arrays of one size, which may be followed by a setting."""
-    arrays = [x for x in arguments if isinstance(x, Array)]
-    fit = all(x.dtype == np.float32 and x.flags.carray for x in arrays)
-    if not fit or kernel not in PARTS or threads.crew[threads.THREADS] < 2:
-        kernel(*arguments)
-        return
-    threads.start()
-    x, y, z = ([array.ctypes.data for array in arrays] + [0])[:3]
-    (setting,) = arguments[len(arrays) :] or (0.0,)
-    threads.run_part(compiled(PARTS[kernel]).address, x, y, z, setting, arrays[0].size)
+def run(kernel: Any, *arrays: Array, settings: tuple[float, ...] = ()) -> None:
+    """Call a kernel on arrays of one shape and, maybe, settings.
+
+    Large arrays are shared among the threads if that is possible: they are C-contiguous and of
+    float32, and the kernel has a part here.
+    """
+    size = arrays[0].size
+    if size >= LEAST:
+        part, unit = PARTS.get(kernel, (None, math.inf))
+        if size >= 2 * unit and threads.crew[threads.THREADS] > 1 and _fit(arrays):
+            threads.start()
+            setting = settings[0] if settings else 0.0
+            share(address_of(part), arrays, setting, size // unit)
+            return
+    kernel(*arrays, *settings)
+
+
+def _fit(arrays: tuple[Array, ...]) -> bool:
+    for array in arrays:
+        if array.dtype != np.float32 or not array.flags.carray:
+            return False
+    return True

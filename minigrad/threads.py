@@ -41,10 +41,11 @@ from .caching import kernel
 SMALL = 262_144  # multiplications of two matrices, for which OpenBLAS takes one thread by itself
 SMALL_VECTOR = 9_000  # and those of a matrix and a vector, or of two vectors
 MOST = 16  # blocks of a product, except those for which small blocks are faster
+MOST_SMALL = 60_000  # those, which are counted in 16 bits
 
 # Places in `crew`, each in a cache line of its own (64 bytes): threads that write into one line
 # would slow each other down.
-FREE = 0  # how many blocks are free, in the last 32 bits; before them, the number of the job
+FREE = 0  # the first free block and the end of the free ones, in 16 bits each; the job's number
 DONE = 8  # how many blocks are done
 OWNER = 16  # 1 while a thread uses the crew; others then work alone
 ASLEEP = 24  # how many workers sleep
@@ -142,24 +143,31 @@ def change(_: Any, array: Any, i: Any, old: Any, new: Any) -> Any:
 
 
 @intrinsic
-def call(_: Any, function: Any, x: Any, y: Any, z: Any, setting: Any, start: Any, stop: Any) -> Any:
-    """Call the C function at this address, with three more addresses; see `parts`."""
+def float32_at(_: Any, address: Any) -> Any:
+    """A pointer to numbers of float32."""
 
     def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        integer, pointer = ir.IntType(64), ir.IntType(8).as_pointer()
-        kinds = [*[pointer] * 3, ir.DoubleType(), integer, integer]
-        address, *places, setting, start, stop = arguments
-        places = [builder.inttoptr(place, pointer) for place in places]
-        code = builder.inttoptr(address, ir.FunctionType(ir.VoidType(), kinds).as_pointer())
-        builder.call(code, [*places, setting, start, stop])
+        return builder.inttoptr(arguments[0], ir.FloatType().as_pointer())
+
+    return cast(Any, types).CPointer(types.float32)(types.int64), generate
+
+
+@intrinsic
+def call(_: Any, function: Any, places: Any, start: Any, stop: Any) -> Any:
+    """Call the C function at this address; see `parts`."""
+
+    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        integer, (address, *others) = ir.IntType(64), arguments
+        kind = ir.FunctionType(ir.VoidType(), [integer] * 3)  # an address is passed like these
+        builder.call(builder.inttoptr(address, kind.as_pointer()), others)
         return context.get_dummy_value()
 
-    integer = types.int64
-    return types.void(*[integer] * 4, types.float64, integer, integer), generate
+    return types.void(*[types.int64] * 4), generate
 
 
 # A job: the arguments of gemm, the size of a number in bytes, and the number of blocks. Or, if
-# that size is 0: a function, its arrays, their length, and its setting (see `parts`).
+# that size is 0: a function, the address of what it gets (see `parts`), and in the places of M
+# and N the length of its arrays and the work.
 
 
 @kernel
@@ -180,9 +188,7 @@ def block(job: Array, i: int) -> None:
         job[11], job[12],
     )  # fmt: skip
     if size == 0:
-        function, length, setting = job[0], job[4], job.view(np.float64)[5]
-        start, stop = length * i // blocks, length * (i + 1) // blocks
-        call(function, job[1], job[2], job[3], setting, start, stop)
+        call(how_a, how_b, m * i // blocks, m * (i + 1) // blocks)
         return
     if m >= n:
         start, m = m * i // blocks, m * (i + 1) // blocks - m * i // blocks
@@ -207,19 +213,24 @@ def blocks_of(m: int, n: int, k: int) -> int:
     if work <= 1_000_000:
         return 1
     if shorter <= 16 and 16 * shorter * k <= 500_000:
-        return work // 500_000
+        return min(work // 500_000, MOST_SMALL)
     return max(2, min(MOST, longer // 512))
 
 
 @kernel
-def next_block(crew: Array) -> int:
-    """Take a free block; -1 if there is none."""
+def next_block(crew: Array, helps: bool) -> int:
+    """Take a free block; -1 if there is none.
+
+    The workers take the first, the thread that they help the last: so that in the next job on
+    the same arrays, each finds in its core's cache what it had there.
+    """
     while True:
         free: int = crew[FREE]
-        if free & 0xFFFFFFFF == 0:
+        first, end = free >> 16 & 0xFFFF, free & 0xFFFF
+        if first == end:
             return -1
-        if change(crew, FREE, free, free - 1):
-            return (free & 0xFFFFFFFF) - 1
+        if change(crew, FREE, free, free + 0x10000 if helps else free - 1):
+            return first if helps else end - 1
 
 
 @kernel
@@ -231,7 +242,7 @@ def serve(crew: Array, patience: int) -> None:
     """
     turns = 0
     while turns < patience and crew[ALONE] == 0 and crew[STOP] == 0:
-        i = next_block(crew)
+        i = next_block(crew, True)
         if i >= 0:
             block(crew[JOB:], i)
             add(crew, DONE, 1)
@@ -276,8 +287,8 @@ def leave_library(crew: Array) -> None:
 
 @kernel
 def work_in(job: Array) -> int:
-    """In units of a million multiplications or 65,536 elements, each some 10 to 20 µs."""
-    return 1 + int(job[2] * job[3] * job[4] // 1_000_000 if job[11] else job[4] // 65_536)
+    """In units of a million multiplications or of a part, each some 10 to 20 µs."""
+    return 1 + int(job[2] * job[3] * job[4] // 1_000_000 if job[11] else job[3])
 
 
 @kernel
@@ -293,11 +304,11 @@ def share(crew: Array, job: Array) -> None:
     if sleepers > 0:
         add(crew, ASLEEP, -sleepers)
         write(crew[PIPE], crew.ctypes.data, sleepers)
-    i, own = next_block(crew), 0
+    i, own = next_block(crew, False), 0
     while i >= 0:
         block(job, i)
         add(crew, DONE, 1)
-        i, own = next_block(crew), own + 1
+        i, own = next_block(crew, False), own + 1
     crew[MISSED] = crew[MISSED] + 1 if own == blocks else 0
     turns = 0
     while add(crew, DONE, 0) < blocks:
@@ -344,13 +355,12 @@ def multiply(how_a: int, how_b: int, m: int, n: int, k: int, a: int, lda: int, b
 
 
 @kernel
-def run_part(function: int, x: int, y: int, z: int, setting: float, length: int) -> None:
-    """Call a C function for all parts of arrays at these addresses; see `parts`."""
+def run_parts(function: int, places: int, length: int, work: int) -> None:
+    """Call a C function for all parts of arrays of this length; see `parts`."""
     crew = numba.carray(the_crew(), CREW_SIZE)  # type: ignore[attr-defined]
     job = np.zeros(JOB_SIZE, np.int64)
-    job[0], job[1], job[2], job[3], job[4] = function, x, y, z, length
-    job.view(np.float64)[5] = setting
-    job[12] = min(MOST, length // 65_536)
+    job[0], job[1], job[2], job[3] = function, places, length, work
+    job[12] = min(MOST, length, work)
     do(crew, job)
 
 

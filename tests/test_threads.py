@@ -396,42 +396,58 @@ def test_the_library_never_multiplies_with_several_threads(shapes, dtype, monkey
 # Elementwise kernels
 
 
+def jobs_of(function):
+    """How many jobs the threads shared."""
+    before = threads.crew[threads.FREE] >> 32
+    function()
+    return (threads.crew[threads.FREE] >> 32) - before
+
+
+CASES = {  # kernel: how many arrays, which of them is written, settings
+    kernels.relu_forward: (2, 1, ()),
+    kernels.relu_backward: (3, 2, ()),
+    kernels.gradient_descent: (2, 0, (0.1,)),
+    kernels.log_softmax_forward: (3, 1, ()),
+    kernels.log_softmax_backward: (3, 2, ()),
+}
+
+
+def test_every_part_is_tested():
+    assert CASES.keys() == parts.PARTS.keys()
+
+
+@pytest.mark.parametrize("kernel", CASES, ids=lambda kernel: kernel.__name__)
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
-@pytest.mark.parametrize("size", [parts.LARGE - 1, parts.LARGE, 300_001])
-def test_parts_of_large_arrays_make_the_whole(size, dtype):
-    rng = np.random.default_rng(0)
-    x, g = (rng.normal(size=size).astype(dtype) for _ in range(2))
-    job = threads.crew[threads.FREE] >> 32
-    for kernel, arrays, settings in (
-        (kernels.relu_forward, (x, np.full_like(x, np.nan)), ()),
-        (kernels.relu_backward, (g, x, np.full_like(x, np.nan)), ()),
-        (kernels.gradient_descent, (x.copy(), g), (0.1,)),
-    ):
+def test_parts_of_large_arrays_make_the_whole(kernel, dtype, rng):
+    count, written, settings = CASES[kernel]
+    least = 2 * parts.PARTS[kernel][1]
+    for size in (least - 7, least, 3 * least + 14):
+        shape = (size // 7, 7) if "softmax" in kernel.__name__ else (size,)
+        arrays = [rng.normal(size=shape).astype(dtype) for _ in range(count)]
         whole = [array.copy() for array in arrays]
+        arrays[written][arrays[written] > 2] = np.nan if written else 3
+        whole[written][whole[written] > 2] = np.nan if written else 3
         kernel(*whole, *settings)
-        parts.shared(kernel, size)(*arrays, *settings)
+        shared = jobs_of(lambda: parts.run(kernel, *arrays, settings=settings))
         for ours, expected in zip(arrays, whole):
             np.testing.assert_array_equal(ours, expected)
-    shared = (threads.crew[threads.FREE] >> 32) - job
-    assert shared == (3 if dtype == "f4" and size >= parts.LARGE else 0)
+        assert shared == (dtype == "f4" and arrays[0].size >= least)
 
 
 def test_large_arrays_that_do_not_fit_a_part_are_left_to_one_thread():
-    strided = np.zeros((parts.LARGE, 2), "f4")[:, 0]
-    parts.shared(kernels.gradient_descent, parts.LARGE)(strided, np.ones_like(strided), 1.0)
+    strided = np.zeros((300_000, 2), "f4")[:, 0]
+    update = kernels.gradient_descent
+    assert not jobs_of(lambda: parts.run(update, strided, np.ones_like(strided), settings=(1.0,)))
     assert (strided == -1).all()
+    state = [np.zeros(300_000, "f4") for _ in range(3)]
+    assert not jobs_of(lambda: parts.run(kernels.momentum, *state, settings=(0.1, 0.9)))
     mg.set_num_threads(1)
-    job = threads.crew[threads.FREE]
-    x = np.ones(parts.LARGE, "f4")
-    parts.shared(kernels.relu_forward, x.size)(x, x.copy())
-    assert threads.crew[threads.FREE] == job
+    assert not jobs_of(lambda: parts.run(kernels.relu_forward, state[0], state[1]))
 
 
-def test_relu_and_updates_of_large_arrays_are_shared():
+def test_operations_and_updates_on_large_arrays_are_shared():
     w = mg.tensor(np.linspace(-1, 1, 300_000, dtype="f4"), requires_grad=True)
-    job = threads.crew[threads.FREE] >> 32
-    optim.gradient_update(F.relu(w).sum(), [w], lr=1.0)
-    assert (threads.crew[threads.FREE] >> 32) - job == 3
-    optim.SGD([w], lr=1.0).step()
-    assert (threads.crew[threads.FREE] >> 32) - job == 4
+    assert jobs_of(lambda: optim.gradient_update(F.relu(w).sum(), [w], lr=1.0)) == 3
     np.testing.assert_array_equal(w.grad.array, np.linspace(-1, 1, 300_000, dtype="f4") > 0)
+    assert jobs_of(lambda: optim.SGD([w], lr=1.0).step()) == 1
+    assert jobs_of(lambda: F.log_softmax(w.view(-1, 10), dim=1)[:, 0].sum().backward()) == 2
