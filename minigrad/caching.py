@@ -7,6 +7,7 @@ in each process says so.
 
 import contextlib
 import hashlib
+import importlib.util
 import inspect
 import pickle
 import sys
@@ -73,6 +74,28 @@ def _digest_of_products() -> bytes:
     return hashlib.sha256(sources.encode()).digest()
 
 
+def spare_scipy() -> None:
+    """Import a part of Numba that would import SciPy, a fifth of a second, to see that it can.
+
+    It asks for a BLAS, and ours is NumPy's. What needs SciPy's imports it later all the same.
+    """
+    if "numba.np.arraymath" in sys.modules:
+        return
+    from numba.np import linalg
+
+    def ensure_blas() -> None:
+        if importlib.util.find_spec("scipy") is None:
+            raise ImportError
+
+    original = linalg.ensure_blas
+    linalg.ensure_blas = ensure_blas
+    try:
+        from numba.np import arraymath
+    finally:
+        linalg.ensure_blas = original
+    cast(Any, arraymath).ensure_blas = original
+
+
 class KernelCache(Cache):  # type: ignore[misc]
     """Numba's cache of one function, without its errors."""
 
@@ -86,6 +109,8 @@ class KernelCache(Cache):  # type: ignore[misc]
         self._cache_file = CheckedFiles(self.cache_path, name, source)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
+        with contextlib.suppress(Exception):
+            spare_scipy()
         try:
             return super().load_overload(sig, target_context)
         except Exception as error:

@@ -456,7 +456,7 @@ class Tensor:
                     f"backward() starts from a single number, not from shape {self.shape}: take "
                     "mean() or sum() first, or give gradient="
                 )
-            gradient = np.array(1, self.dtype).reshape(self.shape)
+            gradient = np.ones_like(self.array)
         array = as_array(gradient, self.dtype)
         if array.shape != self.shape:
             raise RuntimeError(f"gradient has shape {array.shape}, the Tensor {self.shape}")

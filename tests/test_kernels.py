@@ -53,6 +53,19 @@ def test_nothing_needs_scipy(tmp_path):
     assert (tmp_path / "model.npz").exists()
 
 
+def test_scipy_is_loaded_only_by_those_who_need_it():
+    code = """
+import sys
+import numba, numpy as np
+import minigrad as mg
+mg.relu(mg.ones(3))
+print("scipy.linalg" in sys.modules)
+a = np.arange(3.0)
+print(numba.njit(lambda a: (np.dot(a, a), np.convolve(a, a)[2]))(a), "scipy.linalg" in sys.modules)
+"""
+    assert child(code=code).stdout.splitlines() == ["False", "(5.0, 1.0) True"]
+
+
 def test_nothing_is_compiled_at_import():
     code = (
         "import minigrad.kernels as k; "
