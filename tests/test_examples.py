@@ -1,5 +1,6 @@
 """The examples, run as a user runs them: what they print, draw and leave behind."""
 
+import ast
 import os
 import re
 import signal
@@ -307,6 +308,56 @@ def torch_loss(x, y, *parameters):
     return torch.nn.functional.cross_entropy(x, y)
 
 
+def test_from_scratch_beside_pytorch(tmp_path):
+    printed = lecture(tmp_path, "0_from_scratch.py", "--seed", 3)
+    assert "8191 arrivals path by path, 13 turns, G = 4096" in printed
+    random = np.random.default_rng(3)
+
+    a, b = torch.tensor(random.normal(size=2), requires_grad=True)
+    c = a * b + a
+    d = c * c + b * c
+    expected = [G.item() for G in torch.autograd.grad(d * a + 3 * c * d + b, (a, b))]
+    assert numbers(r"to the last bit \((.+), (.+)\)", printed) == pytest.approx(expected)
+
+    x, y = digits()
+    chosen = random.permutation(np.flatnonzero(y < 2))
+    train_set, _ = datasets.load_digits_data()
+    pixels = train_set.data.numpy()[chosen, 10:18].astype(float) / 2.55
+    ink = [pixels[:, :, columns].mean((1, 2)) for columns in (np.r_[10:18], np.r_[2:10, 18:26])]
+    inputs = np.stack(ink, 1)
+    inputs = torch.tensor((inputs - inputs[:100].mean(0)) / inputs[:100].std(0))
+    labels = torch.tensor(y[chosen].astype(float))
+    neuron = torch.zeros(3, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.SGD([neuron], lr=1.0)
+    for _ in range(60):
+        z = inputs[:100] @ neuron[:2] + neuron[2]
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(z, labels[:100])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    learnt = numbers(r"w1 = (.+), w2 = (.+), b = (.+)", printed)
+    assert learnt == pytest.approx(neuron.tolist(), abs=0.006)
+    assert numbers(r"at first, ([\d.]+) at last", printed) == pytest.approx([loss.item()], abs=6e-4)
+    right = ((inputs[100:] @ neuron[:2] + neuron[2] > 0) == (labels[100:] > 0)).double().mean()
+    assert numbers(r"answer \(([\d.]+)% and", printed) == pytest.approx(
+        [100 * right.item()], abs=0.06
+    )
+
+
+def test_from_scratch_is_short_and_names_places_that_exist():
+    text = (EXAMPLES / "0_from_scratch.py").read_text()
+    engine = ["Number", "operation", "add", "mul", "arrivals", "sweep", "exp", "log"]
+    found = [node for node in ast.parse(text).body if getattr(node, "name", "") in engine]
+    assert [node.name for node in found] == engine
+    assert len("\n".join(map(ast.unparse, found)).splitlines()) <= 45  # "about 40", it says
+
+    places = re.findall(r'\("(\w+)\.py, (\w+)", "', text)
+    assert len(places) >= 6
+    for room, name in places:
+        source = (ROOT / "minigrad" / f"{room}.py").read_text()
+        assert re.search(rf"^def {name}\(", source, re.M), (room, name)
+
+
 @pytest.mark.parametrize(
     "encoding, titles",
     [
@@ -318,10 +369,12 @@ def torch_loss(x, y, *parameters):
 def test_autograd(tmp_path, encoding, titles):
     printed = lecture(tmp_path, "1_autograd.py", encoding=encoding)
     assert all(title in printed for title in titles)
-    assert "its derivative: 42" in printed and "second backward(): 84" in printed
+    assert "its derivative: 42" in printed and "doubles the gradient" in printed
+    assert re.search(r"\n  at v7 = pow\(v5, v6\), G = 1\n.*= 14\n", printed)  # explain(y)
     ends = [float(x) for x in re.findall(r"to x = +([-.\d]+),", printed)]
     worse, top, better = sorted(np.roots([4, 3, -4, -2]).real)  # of the derivative
-    assert ends == pytest.approx([-1] * 4 + [worse] * 2 + [better] * 2, abs=2e-4)
+    too_large = -1 - 0.4 * (1 - 2 * 1.1) ** 10
+    assert ends == pytest.approx([-1] * 2 + [worse] * 2 + [better] * 2 + [too_large], abs=2e-4)
 
 
 def test_data(tmp_path):
