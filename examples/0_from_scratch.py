@@ -17,11 +17,7 @@ import minigrad as mg
 from minigrad import functional as F
 from minigrad.engine import ancestors
 
-args = common.arguments(
-    __doc__,
-    steps=(60, "steps in which the neuron is trained", 30),
-    examples=(100, "digits that it is trained on", 50),
-)
+args = common.arguments(__doc__, steps=(60, "steps in which the neuron is trained", 30))
 random = np.random.default_rng(args.seed)
 
 # %% [markdown]
@@ -36,7 +32,7 @@ random = np.random.default_rng(args.seed)
 
 # %%
 class Number:
-    """A node. `created` is a serial number, which we need at the end."""
+    """A node. `created` is a serial number, by which they are ordered."""
 
     serial = itertools.count()
 
@@ -92,8 +88,8 @@ for node, G in arrivals(y):
 
 # %% [markdown]
 # ## Values used twice
-# In x·x + x, three paths lead from the result down to x. A small change of x travels up all
-# three, and their effects add up. So do the contributions: 2 + 2 + 1.
+# In x·x + x, three paths lead from the result down to x. A small change of x has an effect
+# along each of them, and the effects add up. So do the contributions: 2 + 2 + 1.
 
 # %%
 y = x * x + x
@@ -101,10 +97,10 @@ print("y = x * x + x at x = 2. At x arrive", *[f"{G:g}" for node, G in arrivals(
 
 # %% [markdown]
 # ## An order
-# The number of paths can double with every operation, and each path is a walk of its own. One
-# turn for each node is enough, if its gradient is complete by then: all its consumers, the
-# nodes that were made of it, must have had their turns. A consumer is younger than its parents.
-# So the youngest goes first.
+# Each path is a walk of its own, and their number explodes: if each number is the sum of the two
+# before it, it grows like Fibonacci's. One turn for each node is enough if its gradient is
+# complete by then: all its consumers, the nodes that were made of it, must have had their
+# turns. A consumer is younger than its parents, so the youngest goes first.
 
 
 # %%
@@ -119,14 +115,14 @@ def sweep(root):
     return complete
 
 
-y = x
-for _ in range(12):
-    y = y + y
-by_path, by_turn = list(arrivals(y)), sweep(y)
+older = y = x
+for _ in range(16):
+    older, y = y, older + y
+paths = [G for node, G in arrivals(y) if node is x]
 common.claim(
-    "Youngest first, every node has a single turn, and the gradient is the sum over all paths",
-    len(by_turn) == 13 and by_turn[x] == sum(G for node, G in by_path if node is x),
-    f"y = 4096x: {len(by_path)} arrivals path by path, {len(by_turn)} turns, G = {by_turn[x]:g}",
+    "Youngest first, one turn for each node gives the sum over all paths",
+    sweep(y)[x] == sum(paths),
+    f"y = {y.value / x.value:g}x: {len(paths)} paths to x, {len(sweep(y))} turns",
 )
 
 
@@ -175,15 +171,16 @@ def log(x):
     return math.log(x), lambda G: G / x
 
 
+N = 50 if args.quick else 100  # digits to train on
 train_set, _ = common.load(args.data)
 labels = train_set.targets.numpy()
 chosen = random.permutation(np.flatnonzero(labels < 2))
 images = (train_set.data.numpy()[chosen] * train_set.std + train_set.mean) / 2.55  # ink in %
 middle, sides = images[:, 10:18, 10:18], images[:, 10:18, np.r_[2:10, 18:26]]
 ink = np.stack([middle.mean((1, 2)), sides.mean((1, 2))], 1).astype(float)
-mean, std = ink[: args.examples].mean(0), ink[: args.examples].std(0)
+mean, std = ink[:N].mean(0), ink[:N].std(0)
 inputs, answers = (ink - mean) / std, np.where(labels[chosen] == 1, 1.0, -1.0)
-known = list(zip(inputs.tolist(), answers.tolist()))[: args.examples]
+known = list(zip(inputs.tolist(), answers.tolist()))[:N]
 
 
 def loss_of(w1, w2, b):
@@ -204,7 +201,7 @@ def train(lr=1.0):
 
 parameters, losses = train()
 w1, w2, b = (p.value for p in parameters)
-new = slice(args.examples, None)  # digits that it has not been trained on
+new = slice(N, None)  # digits that it has not been trained on
 right = (answers * (inputs @ [w1, w2] + b) > 0)[new].mean()
 constant = max((answers[new] > 0).mean(), (answers[new] < 0).mean())
 common.claim(
@@ -227,11 +224,11 @@ def draw(parameters, losses):
             box = plt.Rectangle((left, 10), 7, 7, fill=False, ec=edge, ls=style, linewidth=2)
             panels[name].add_patch(box)
         panels[name].set(xticks=[], yticks=[], title=f"a {name}")
-        points = ink[: args.examples][answers[: args.examples] == kind].T
+        points = ink[:N][answers[:N] == kind].T
         plane.scatter(*points, color=colour, marker=marker, edgecolor="black", label=f"{name}s")
     grid = np.meshgrid(np.linspace(*plane.get_xlim(), 200), np.linspace(*plane.get_ylim(), 200))
     x1, x2 = ((axis - m) / s for axis, m, s in zip(grid, mean, std))
-    z = np.array(sum(p.value * x for p, x in zip(parameters, (x1, x2, 1))))
+    z = sum(p.value * x for p, x in zip(parameters, (x1, x2, 1)))
     plane.contourf(*grid, z, levels=[-np.inf, 0, np.inf], colors=[BLUE, ORANGE], alpha=0.15)
     plane.set_xlabel("ink in the middle (%)", color=RED)
     plane.set_ylabel("ink at the sides (%)", color=GREEN)
@@ -256,7 +253,7 @@ print(f"Picture: {args.out / '0_from_scratch.png'}")
 # operations, here `*`, `sum` and `+`, into one with compiled loops and VJPs of its own.
 
 # %%
-X, T = (mg.tensor(array[: args.examples]) for array in (inputs, answers[:, None]))
+X, T = (mg.tensor(array[:N]) for array in (inputs, answers[:, None]))
 W = mg.tensor([[w1, w2]], dtype=mg.float64, requires_grad=True)
 B = mg.tensor([b], dtype=mg.float64, requires_grad=True)
 
@@ -278,14 +275,18 @@ common.claim(
     len(gradients) > few > fewer and np.allclose([by_array, by_kernel], by_number, 1e-9, 1e-15),
     f"{len(gradients)}, {few} and {fewer} nodes",
 )
+print("Where minigrad has what you have just written, and what is new:")
 for place, what in (
-    ("tensors.py, apply", "what you have just written: records a node, as `operation` does"),
-    ("engine.py, sweep", "too: the youngest first, with a heap in place of `max`"),
-    ("ops.py, mul", "new: the same line, for arrays"),
-    ("engine.py, unbroadcast", "new: adds up what broadcasting has repeated"),
+    ("tensors.py, apply", "our `operation`: it records a node"),
+    ("engine.py, sweep", "our `sweep`, with a heap in place of `max`"),
+    ("ops.py, mul", "our `mul`, for arrays"),
+    ("engine.py, unbroadcast", "new: it adds up what broadcasting has repeated"),
     ("ops.py, linear", "new: one operation, whose work is done by kernels"),
-    ("kernels.py, linear_backward_weight", "new: compiled, its formula above it"),
-    ("changes.py, refuse_changed_arrays", "new: an array can change after its use"),
+    ("kernels.py, linear_backward_weight", "new: compiled, with its formula above it"),
+    (
+        "changes.py, refuse_changed_arrays",
+        "new: it refuses arrays that have changed after their use",
+    ),
 ):
     print(f"  minigrad/{place:36} {what}")
 

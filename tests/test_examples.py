@@ -310,7 +310,7 @@ def torch_loss(x, y, *parameters):
 
 def test_from_scratch_beside_pytorch(tmp_path):
     printed = lecture(tmp_path, "0_from_scratch.py", "--seed", 3)
-    assert "8191 arrivals path by path, 13 turns, G = 4096" in printed
+    assert "y = 2584x: 2584 paths to x, 17 turns" in printed
     random = np.random.default_rng(3)
 
     a, b = torch.tensor(random.normal(size=2), requires_grad=True)
