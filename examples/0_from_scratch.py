@@ -218,6 +218,7 @@ def draw(parameters, losses):
     mosaic = [["zero", "plane", "loss"], ["one", "plane", "loss"]]
     figure, panels = plt.subplot_mosaic(mosaic, figsize=(11, 4.6), width_ratios=(1, 2.4, 2))
     plane, loss = panels["plane"], panels["loss"]
+    plane.margins(0.05, 0.2)  # leaves room for the legend
     for name, kind, colour, marker in (("zero", -1, BLUE, "o"), ("one", 1, ORANGE, "^")):
         panels[name].imshow(images[answers == kind][0])
         for left, edge, style in ((10, RED, "-"), (2, GREEN, "--"), (18, GREEN, "--")):
@@ -236,8 +237,8 @@ def draw(parameters, losses):
     loss.plot(losses, color=BLUE, label="the neuron")
     loss.axhline(math.log(2), color="black", linestyle="--", label="guessing: log 2")
     loss.set(xlabel="step", ylabel="loss (nats)", title="its loss while it learns", ylim=(0, None))
-    for axes in (plane, loss):
-        axes.legend()
+    plane.legend(loc="upper center", ncols=2)
+    loss.legend()
     return figure
 
 
@@ -285,7 +286,7 @@ for place, what in (
     ("kernels.py, linear_backward_weight", "new: compiled, with its formula above it"),
     (
         "changes.py, refuse_changed_arrays",
-        "new: it refuses arrays that have changed after their use",
+        "new: it notices what changes after its use",
     ),
 ):
     print(f"  minigrad/{place:36} {what}")

@@ -139,7 +139,8 @@ draw(panels[0], *CONVEX, 0.05, args.steps)
 draw(panels[1], *TWO_VALLEYS, 0.01, args.steps)
 draw(panels[2], *CONVEX[:-1], (-1.4,), TOO_LARGE, 10)
 panels[2].set_title(panels[2].get_title() + ": too large")
-panels[2].text(-1.4, 0.7, "start", color=BLUE, ha="right")
+last = descend(convex, -1.4, TOO_LARGE, 10)[-1]
+panels[2].annotate("step 10", (last, convex(last)), (8, 6), textcoords="offset points")
 figure.savefig(args.out / "1_autograd.png")
 print(f"Picture: {args.out / '1_autograd.png'}")
 
