@@ -157,17 +157,16 @@ common.claim("A network and its permutation have equal losses, and three times a
 # %%
 with mg.no_grad():
     right = (model(test_set.data).argmax(1) == test_set.targets).numpy()
-    fitted = (model(inputs).argmax(1) == targets).float().mean().item()
-print(f"\nThe linear model: loss {loss_of(model).item():.4f}, accuracy {fitted:.1%} on the 500 "
-      f"examples, {right.mean():.1%} on the test set")  # fmt: skip
+shares = [100 * right[test_set.targets.numpy() == digit].mean() for digit in range(10)]
+print(f"\nThe linear model: loss {loss_of(model).item():.4f}, accuracy on the test set "
+      f"{right.mean():.1%}, of each class", ", ".join(f"{s:.1f}%" for s in shares))  # fmt: skip
 images = weight.detach().numpy().reshape(10, 28, 28)
 limit = np.abs(images).max()
 figure, panels = plt.subplots(2, 5, figsize=(10, 5))
 for digit, axes in enumerate(panels.flat):
     image = axes.imshow(images[digit], cmap="RdBu_r", vmin=-limit, vmax=limit)
-    share = right[test_set.targets.numpy() == digit].mean()
     axes.grid(False)
-    axes.set(title=f"class {digit}", xlabel=f"{share:.1%} right", xticks=[], yticks=[])
+    axes.set(title=f"class {digit}", xlabel=f"{shares[digit]:.1f}% right", xticks=[], yticks=[])
 figure.colorbar(image, ax=panels, label="weight", shrink=0.9)
 figure.suptitle("What each class looks for, and how many test images of it are read right")
 figure.savefig(args.out / "3_weights.png")

@@ -378,7 +378,7 @@ def test_autograd(tmp_path, encoding, titles):
 
 
 def test_data(tmp_path):
-    printed = lecture(tmp_path, "2_data.py")
+    printed = lecture(tmp_path, "2_data.py", "--steps", 5)
     train_set, test_set = datasets.load_digits_data()
     pixels, test_pixels = (set_.data.numpy().astype(float) for set_ in (train_set, test_set))
     mean, std = pixels.mean(), pixels.std()
@@ -391,26 +391,95 @@ def test_data(tmp_path):
     assert numbers(r"test set: ([-.\d]+) and ([.\d]+)", printed) == pytest.approx(
         expected, abs=1e-4
     )
+    shares = [100 * where.mean() for where in (pixels == 0, (0 < pixels) & (pixels < 250))]
+    assert numbers(r"([.\d]+)% paper \(0\), ([.\d]+)% grey", printed) == pytest.approx(
+        shares, abs=0.06
+    )
+
+    order = np.random.default_rng(0).permutation(len(pixels))[:1000]
+    x, y = pixels[order].reshape(1000, -1).astype(np.float32), train_set.targets.numpy()[order]
+    rates = [float(rate) for rate in re.search("at the rates (.*)", printed)[1].split()]
+    for name, inputs, fitting in (
+        ("stored, 0 to 255", x, 1e-4),
+        ("divided by 255, 0 to 1", x / 255, 0.1),
+        ("normalised", (x - np.float32(mean)) / np.float32(std), 0.1),
+    ):
+        losses = [float(loss) for loss in re.search(f"^ *{name}: (.*)", printed, re.M)[1].split()]
+        assert len(losses) == len(rates)
+        mg.manual_seed(0)
+        parameters = in_torch(nn.MLP(hidden_dims=[50]))
+        descend(inputs, y, parameters, lr=fitting, steps=5)
+        expected = torch_loss(inputs, y, *parameters).item()
+        assert losses[rates.index(fitting)] == pytest.approx(expected, abs=2e-3)
+
+
+def descend(x, y, parameters, lr, steps=1):
+    """Gradient descent by PyTorch, in place."""
+    optimizer = torch.optim.SGD(parameters, lr)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        torch_loss(x, y, *parameters).backward()
+        optimizer.step()
 
 
 def test_softmax_regression_beside_pytorch(tmp_path):
     printed = lecture(tmp_path, "3_softmax_regression.py", "--steps", 5, "--seed", 3)
     inputs, targets = digits()
     chosen = np.random.default_rng(3).permutation(len(inputs))[:500]
-    mg.manual_seed(3)
-    parameters = in_torch(nn.MLP())
-    before = torch_loss(inputs[chosen], targets[chosen], *parameters)
-    shown = [repr(torch.nn.Parameter(p.detach())) for p in parameters]
-    before.backward()
-    with torch.no_grad():
-        for parameter in parameters:
-            parameter -= 0.1 * parameter.grad
-    after = torch_loss(inputs[chosen], targets[chosen], *parameters)
-    assert numbers(r"Loss before: ([\d.]+)", printed) == pytest.approx([before.item()], abs=2e-6)
-    assert numbers(r"Loss after: +([\d.]+)", printed) == pytest.approx([after.item()], abs=2e-6)
-    for text in shown:
-        assert text in printed[: printed.index("After one update")]
-    assert numbers(r"Smallest second difference .*: ([-.e\d]+) ", printed)[0] > 0
+    x, y = inputs[chosen], targets[chosen]
+
+    def start(*hidden_dims):
+        mg.manual_seed(3)
+        return [in_torch(nn.MLP(hidden_dims=dims)) for dims in hidden_dims]
+
+    def expect(pattern, *values, digits=4):
+        assert numbers(pattern, printed) == pytest.approx(
+            [value.item() for value in values], abs=2 * 10**-digits
+        )
+
+    (parameters,) = start([])
+    expect(r"Loss before the update: ([\d.]+)", torch_loss(x, y, *parameters), digits=6)
+    pixels = [28 * int(i) + int(j) for i, j in re.findall(r"\((\d+), (\d+)\)", printed)][:6]
+    ink = x.mean(0)
+    assert len(set(pixels)) == 6 and ink[pixels].min() >= np.sort(ink)[-6]
+    shown, after = printed.split("Loss before")[0].split("After one update")
+    assert repr(parameters[0].detach()[:, pixels]) in shown
+    assert repr(parameters[1].detach()) in shown
+    for rate in (0.001, 1, 0.05):
+        (parameters,) = start([])
+        descend(x, y, parameters, rate)
+        loss = torch_loss(x, y, *parameters)
+        expect(rf"update with learning rate {rate}: ([\d.]+)", loss, digits=5)
+    expected = torch.cat([parameters[0][:, pixels].flatten(), parameters[1]]).tolist()
+    written = [float(number) for number in re.findall(r"-?\d\.\d{4}", after)]
+    assert written == pytest.approx(expected, abs=2e-4)
+
+    models = start([], [], [10], [10])
+    for parameters in models:
+        descend(x, y, parameters, 0.05, steps=5)
+    W1, b1, W2, b2 = models[2]
+    moved = [9, *range(9)]
+    for name, one, other in (
+        ("two linear models", models[0], models[1]),
+        ("two networks with 10 hidden units", models[2], models[3]),
+        (
+            "a network and itself, units permuted",
+            models[2],
+            [W1[moved], b1[moved], W2[:, moved], b2],
+        ),
+    ):
+        middle = [(a + b) / 2 for a, b in zip(one, other)]
+        losses = (torch_loss(x, y, *point) for point in (one, other, middle))
+        expect(rf"  {name}: ([\d.]+), ([\d.]+), ([\d.]+)", *losses, digits=5)
+    assert numbers(r"smallest second difference ([-.e\d]+)", printed)[0] > 0
+
+    _, test_set = datasets.load_digits_data(change_tensors=True)
+    test_x, test_y = test_set.data.numpy().reshape(-1, 784), test_set.targets.numpy()
+    weight, bias = (p.detach().numpy() for p in models[0])
+    right = (test_x @ weight.T + bias).argmax(1) == test_y
+    shares = [100 * right[test_y == digit].mean() for digit in range(10)]
+    line = re.search("of each class (.*)", printed)[1]
+    assert [float(n) for n in re.findall(r"[\d.]+", line)] == pytest.approx(shares, abs=0.06)
 
 
 def test_why_the_gradient(tmp_path):
