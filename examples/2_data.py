@@ -40,29 +40,23 @@ print(f"paper becomes {images.min():.4f}, the blackest ink {images.max():.4f}")
 # %%
 order = np.random.default_rng(args.seed).permutation(len(train_set))
 columns = 1 if args.quick else 3
-edges = {"left": 0.01, "right": 0.95, "bottom": 0.01, "top": 0.95, "wspace": 0.04, "hspace": 0.13}
+width = 1.2 + 3.25 * columns
+edges = {"left": 0.01, "right": 1 - 0.85 / width, "bottom": 0.01, "top": 0.95, "wspace": 0.04}
 # Without a layout engine, which would lay out thousands of numbers twice
 figure, rows = plt.subplots(
-    2, columns, figsize=(1 + 10 * columns / 3, 7.2), squeeze=False, layout="none", gridspec_kw=edges
+    2, columns, figsize=(width, 7), squeeze=False, layout="none", gridspec_kw=edges
 )
 limit = images.max()
-for row, scale, offset, form, dark, label, look in (
-    (rows[0], std, mean, "{:.0f}", 0.5, "as stored", {"vmin": 0, "vmax": 255}),
-    (
-        rows[1],
-        1,
-        0,
-        "{:.1f}",
-        0.85,
-        "normalised",
-        {"vmin": -limit, "vmax": limit, "cmap": "RdBu_r"},
-    ),
+ink, around_0 = {"vmin": 0, "vmax": 255}, {"vmin": -limit, "vmax": limit, "cmap": "RdBu_r"}
+for row, scale, offset, places, dark, label, look in (
+    (rows[0], std, mean, 0, 0.5, "as stored", ink),
+    (rows[1], 1, 0, 1, 0.85, "normalised", around_0),
 ):
     for axes, index in zip(row, order):
         pixels = images[index] * scale + offset
         drawn = axes.imshow(pixels, **look)
         for (i, j), value in np.ndenumerate(pixels):
-            text = form.format(value.round(1) + 0.0).replace("0.", ".")  # + 0.0: no "-0.0"
+            text = f"{value.round(1) + 0.0:.{places}f}".replace("0.", ".")  # + 0.0: no "-0.0"
             colour = "white" if drawn.norm(value) > dark else "black"
             axes.text(j, i, text, color=colour, size=3.8, ha="center", va="center")
         axes.grid(False)
@@ -80,9 +74,8 @@ counts, _ = np.histogram(images, (stored_edges - mean) / std)
 heights = 100 * counts / images.size
 paper = 100 * (images == images.min()).mean()
 black = 100 * (images > (249.5 - mean) / std).mean()
-print(
-    f"Pixels: {paper:.1f}% paper (0), {100 - paper - black:.1f}% grey, {black:.1f}% black (250 on)"
-)
+grey = 100 - paper - black
+print(f"Pixels: {paper:.1f}% paper (0), {grey:.1f}% grey, {black:.1f}% black (250 on)")
 common.claim("More than half of the pixels are paper", paper > 50, f"{paper:.1f}%")
 
 figure, axes = plt.subplots(figsize=(8, 4.6))
@@ -92,9 +85,8 @@ axes.axvspan(mean - std, mean + std, color=RED, alpha=0.15, label="± one standa
 top = 1.5 * np.sort(heights)[-2]
 text = f"paper: {paper:.0f}%, far above\nthe top of this picture"
 axes.annotate(text, (4, top), (70, 0.9 * top), arrowprops={"arrowstyle": "->"}, va="center")
-axes.set(
-    ylim=(0, top), xlabel="pixel as stored (0 to 255)", ylabel="share of the pixels, by eights (%)"
-)
+axes.set(xlabel="pixel as stored (0 to 255)", ylabel="share of the pixels, by eights (%)")
+axes.set_ylim(0, top)
 above = axes.secondary_xaxis(
     "top", functions=(lambda stored: (stored - mean) / std, lambda value: value * std + mean)
 )
