@@ -5,144 +5,229 @@ python examples/5_momentum.py --data mnist
 
 # %%
 import common
-from common import BLUE, RED
+from common import BLUE, GREEN, ORANGE, RED
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.animation import PillowWriter
 
 import minigrad as mg
 from minigrad import functional as F, nn, optim
 
-args = common.arguments(__doc__, steps=(50, "steps of each path"))
+args = common.arguments(
+    __doc__,
+    steps=(50, "steps of each path"),
+    lr=(1.0, "learning rate of the paths, in units of 1 / largest curvature"),
+    beta=(0.6, "momentum of the third path, below 1"),
+)
+if args.beta >= 1:
+    raise SystemExit(f"error: --beta must be below 1, got {args.beta:g}")
 train_set, _ = common.load(args.data)
 inputs, targets = train_set.data[:1000].view(-1, 784), train_set.targets[:1000]
 
 # %% [markdown]
-# Of the 7,850 parameters of the linear model, a little trained, we free two and freeze the
-# others where they are: one weight of class 0, and the bias of class 7. The loss is then a
-# surface over a plane, and we can see how gradient descent moves on it.
+# We train the linear model a little. Then we free two of its 7,850 parameters, one weight of
+# class 0 and the bias of class 7, and freeze the others. The loss is then a surface over a
+# plane, and we can see how gradient descent moves on it.
 #
-# The weight multiplies a pixel, the bias multiplies 1. Where the normalised pixel is close to
-# 0 in most images, the surface hardly bends along the weight: a valley with steep walls and a
-# flat floor. How unequal the two are is the condition number, the largest curvature over the
-# smallest. We take the pixel with the smallest mean square.
+# The weight multiplies a pixel, the bias multiplies 1. We take the pixel with the smallest mean
+# square. It is close to 0 in most images, so the surface hardly bends along the weight: a
+# valley with steep walls and a flat floor.
 
 # %%
 model = nn.MLP()
 for _ in range(100):
     optim.gradient_update(F.nll_loss(model(inputs), targets), model.parameters(), lr=0.1)
-frozen_weight, frozen_bias = model.main[0].weight.detach(), model.main[0].bias.detach()
 pixel = int((inputs * inputs).mean(dim=0).numpy().argmin())
-here_weight, here_bias = np.zeros((10, 784), "f4"), np.zeros(10, "f4")
-here_weight[0, pixel] = here_bias[7] = 1
-here_weight, here_bias = mg.from_numpy(here_weight), mg.from_numpy(here_bias)
+model.main[0].weight.data[0, pixel] = model.main[0].bias.data[7] = 0
+frozen = model.main(inputs).detach().double()  # what the other parameters contribute
+weight_input, bias_input = np.zeros((2, len(inputs), 10))
+weight_input[:, 0], bias_input[:, 7] = inputs[:, pixel].numpy(), 1
+weight_input, bias_input = mg.from_numpy(weight_input), mg.from_numpy(bias_input)
 
 
-def loss_at(w, b):
-    """The loss with the free weight and bias set to the scalars `w` and `b`."""
-    weight = frozen_weight * (1 - here_weight) + w * here_weight
-    bias = frozen_bias * (1 - here_bias) + b * here_bias
-    return F.nll_loss(F.log_softmax(F.linear(inputs, weight, bias), dim=1), targets)
+def loss_at(weight, bias):
+    """The loss with the free weight and the free bias set to these scalars."""
+    scores = frozen + weight * weight_input + bias * bias_input
+    return F.nll_loss(F.log_softmax(scores, dim=1), targets)
 
 
-def free(w, b):
-    return [mg.tensor(w, requires_grad=True), mg.tensor(b, requires_grad=True)]
+def leaves(position):
+    return [mg.tensor(x, dtype=mg.float64, requires_grad=True) for x in map(float, position)]
 
 
-# %% [markdown]
-# The lowest point, from many steps; the curvature around it, from gradients left and right.
-
-# %%
-point, velocity = free(0.0, 0.0), [mg.zeros(()), mg.zeros(())]
-for _ in range(1000):
-    optim.momentum_update(loss_at(*point), point, velocity, lr=20, beta=0.9)
-best = np.array([p.item() for p in point])
+def path_from(start, lr, beta, steps=args.steps):
+    """The points (weight, bias) that momentum visits; β = 0 is gradient descent."""
+    point, path = leaves(start), [start]
+    velocity = [mg.zeros_like(x) for x in point]
+    for _ in range(steps):
+        optim.momentum_update(loss_at(*point), point, velocity, lr, beta)
+        path.append([x.item() for x in point])
+    return np.array(path)
 
 
 def gradient_at(position):
-    point = free(*map(float, position))
+    point = leaves(position)
     loss_at(*point).backward()
-    return np.array([p.grad.item() for p in point])
+    return np.array([x.grad.item() for x in point])
 
 
+# %% [markdown]
+# The lowest point, from many steps, and the curvatures around it, from gradients left and
+# right. The condition number κ is the largest curvature over the smallest. A learning rate
+# beyond 2 / largest curvature makes the steps across the valley grow, so the largest curvature
+# sets the rate, and along the floor that rate is small.
+
+# %%
+best = path_from([0, 0], lr=20, beta=0.9, steps=400)[-1]
 STEP = 0.05
 hessian = np.array([
     (gradient_at(best + h) - gradient_at(best - h)) / (2 * STEP) for h in STEP * np.eye(2)
 ])  # fmt: skip
-curvatures = np.linalg.eigvalsh((hessian + hessian.T) / 2)
+smallest, largest = np.linalg.eigvalsh((hessian + hessian.T) / 2)
+condition = largest / smallest
+predicted = (1 - condition**-0.5) ** 2
 print(f"weight of class 0 at pixel {divmod(pixel, 28)}, bias of class 7")
-print(f"lowest point: weight {best[0]:.4f}, bias {best[1]:.4f}, "
-      f"loss {loss_at(*free(*map(float, best))).item():.4f}")  # fmt: skip
-print(f"curvatures {curvatures[0]:.4f} and {curvatures[1]:.4f}: "
-      f"condition number {curvatures[1] / curvatures[0]:.1f}")  # fmt: skip
+print(f"lowest point: weight {best[0]:.4f}, bias {best[1]:.4f}, loss {loss_at(*best).item():.4f}")
+print(f"curvatures {smallest:.4f} and {largest:.4f}: condition number {condition:.1f}")
 
 # %% [markdown]
-# The same start and the same learning rate for both: much more, and the steps across the
-# valley would grow. Gradient descent crosses it quickly and then crawls along its floor.
-# Momentum overshoots across the valley at first; but along the floor, where every gradient
-# points the same way, its steps add up to 1 / (1 - β) times the size.
+# All paths have one start and one learning rate, 1 / largest curvature. Gradient descent, which
+# is β = 0, crosses the valley quickly and then crawls along its floor. Momentum overshoots
+# across the valley at first. Along the floor, where every gradient points the same way, its
+# steps add up to 1 / (1 - β) times the size. But the velocity has to be braked, too: a step
+# shrinks it to β times its size, so nothing can settle faster than by √β a step. For a
+# quadratic at this rate, (1 - 1/√κ)² is the best β.
 
 # %%
-start = [float(best[0]) + 6, float(best[1]) - 3]
-lr, beta = float(1 / curvatures[1]), 0.6
-print(f"learning rate {lr:.4f}, beta {beta}, from weight {start[0]:.4f}, bias {start[1]:.4f}")
-paths = {}
-for name in ("gradient descent", "momentum"):
-    point, velocity = free(*start), [mg.zeros(()), mg.zeros(())]
-    path = [start]
-    for _ in range(args.steps):
-        if name == "momentum":
-            optim.momentum_update(loss_at(*point), point, velocity, lr, beta)
-        else:
-            optim.gradient_update(loss_at(*point), point, lr)
-        path.append([p.item() for p in point])
-    paths[name] = np.array(path)
-for name, path in paths.items():
-    print(f"  {name}: distance to the lowest point after {args.steps} steps "
-          f"{np.linalg.norm(path[-1] - best):.6f}, "
-          f"ends at weight {path[-1, 0]:.6f}, bias {path[-1, 1]:.6f}")  # fmt: skip
+start, lr = [best[0] + 6, best[1] - 3], args.lr / largest
+COLOURS = {0.0: BLUE, 0.3: GREEN, args.beta: RED, 0.9: ORANGE}
+paths = {beta: path_from(start, lr, beta) for beta in COLOURS}
+tuned = {times: path_from(start, times / largest, 0) for times in np.arange(1, 2.15, 0.1)}
+
+
+def away(path):
+    """How far from the lowest point a path ends."""
+    return np.linalg.norm(path[-1] - best)
+
+
+times = min(tuned, key=lambda times: away(tuned[times]))
+nearest = min(paths, key=lambda beta: away(paths[beta]))
+print(f"learning rate {lr:.4f}, from weight {start[0]:.4f}, bias {start[1]:.4f}")
+for beta, path in paths.items():
+    print(f"  beta {beta:g}: after {args.steps} steps {away(path):.6f} away, "
+          f"at weight {path[-1, 0]:.6f}, bias {path[-1, 1]:.6f}")  # fmt: skip
+print(f"  gradient descent at its best rate, {times:.1f} times as large: {away(tuned[times]):.6f}")
+left = np.abs(paths[0][:6][-1] - best) / [6, 3]
+common.claim(
+    "Five steps of gradient descent leave less than a tenth of the bias's way, but more than a "
+    "third of the weight's.",
+    left[1] < 1 / 10 and left[0] > 1 / 3, f"{left[1]:.1%} and {left[0]:.1%}",
+)  # fmt: skip
+common.claim(
+    "The right β ends nearer to the lowest point than gradient descent at its best learning rate.",
+    away(paths[args.beta]) < away(tuned[times]),
+    f"{away(paths[args.beta]):.5f}, against {away(tuned[times]):.5f}",
+)
+common.claim(
+    "Too large a β, 0.9, ends farther away than gradient descent at the same learning rate.",
+    away(paths[0.9]) > away(paths[0]), f"{away(paths[0.9]):.3f}, against {away(paths[0]):.3f}",
+)  # fmt: skip
+common.claim(
+    "The β that ends nearest is the one next to the best for a quadratic.",
+    abs(nearest - predicted) == min(abs(beta - predicted) for beta in paths),
+    f"{nearest:g}, next to {predicted:.2f}",
+)
 
 # %% [markdown]
-# The surface, the valley from above with the two paths, and how far each path still is from
-# the lowest point.
-
+# The valley from above, one panel for each β; darker is higher.
 
 # %%
-@mg.no_grad()
-def losses_on(weights, biases):
-    return np.array([[loss_at(mg.tensor(float(w)), mg.tensor(float(b))).item() for w in weights]
-                     for b in biases])  # fmt: skip
+points = np.concatenate(list(paths.values()))
+low, high = points.min(0) - 0.8, points.max(0) + 0.6
+size = 16 if args.quick else 36
+weights, biases = np.linspace(low[0], high[0], size), np.linspace(low[1], high[1], size)
+with mg.no_grad():
+    surface = np.array([[loss_at(w, b).item() for w in weights] for b in biases])
+bottom, height = surface.min(), np.ptp(surface)
+levels = bottom + height * np.linspace(0, 1, 10) ** 2  # closer together at the bottom
 
 
-points = np.concatenate([*paths.values(), best[None]])
-low, high = points.min(0), points.max(0)
-low, high = low - 0.25 * (high - low), high + 0.25 * (high - low)
-weights, biases = np.linspace(low[0], high[0], 31), np.linspace(low[1], high[1], 31)
-surface = losses_on(weights, biases)
-
-figure = plt.figure(figsize=(16, 4.8), dpi=110, layout="constrained")
-spatial = figure.add_subplot(1, 3, 1, projection="3d")
-plane, distance = figure.add_subplot(1, 3, 2), figure.add_subplot(1, 3, 3)
-spatial.plot_surface(*np.meshgrid(weights, biases), surface, cmap="viridis", alpha=0.6)
-spatial.zaxis.set_rotate_label(False)
-spatial.set_zlabel("loss (nats)", labelpad=10, rotation=90)
-spatial.set_box_aspect(None, zoom=0.85)  # or the label would be cut off
-spatial.view_init(elev=30, azim=-125)
-plane.contour(weights, biases, surface, levels=25, cmap="viridis", linewidths=0.8)
-plane.plot(*best, "*", color="black", markersize=14, label="lowest point")
-for (name, path), colour, marker in zip(paths.items(), (BLUE, RED), "os"):
-    height = [loss_at(*free(*map(float, p))).item() for p in path]
-    spatial.plot(*path.T, height, color=colour, linewidth=2, zorder=10)
-    plane.plot(*path.T, marker=marker, color=colour, markersize=3, linewidth=1, label=name)
-    distance.plot(np.linalg.norm(path - best, axis=1), color=colour, label=name)
-for axes in (spatial, plane):
+def draw_valley(axes):
+    axes.contourf(weights, biases, surface, levels, cmap="Greys", vmax=bottom + 1.6 * height)
+    axes.plot(*best, "*", color="black", markersize=14, zorder=3, label="lowest point")
+    axes.grid(False)
+    axes.set_aspect("equal")
     axes.set_xlabel("weight of class 0")
     axes.set_ylabel("bias of class 7")
-distance.set_xlabel("step")
-distance.set_ylabel("distance to the lowest point")
-distance.set_yscale("log")
-for axes in (plane, distance):
-    axes.grid(alpha=0.3)
-    axes.legend(loc="lower left")
+
+
+def draw_path(axes, path, beta, colour):
+    draw_valley(axes)
+    axes.plot(*path.T, ".-", color=colour, linewidth=1.5, markersize=8)
+    axes.set_title(f"β = {beta:g}: {away(path):.5f} away after {args.steps} steps")
+
+
+figure, panels = plt.subplots(2, 2, figsize=(11, 7.6), sharex=True, sharey=True)
+for axes, (beta, path) in zip(panels.flat, paths.items()):
+    draw_path(axes, path, beta, COLOURS[beta])
+    axes.label_outer()
 figure.savefig(args.out / "5_momentum.png")
 print(f"Picture: {args.out / '5_momentum.png'}")
+
+# %% [markdown]
+# How far each path still has to go, along the floor and across the valley.
+
+# %%
+figure, panels = plt.subplots(1, 2, figsize=(11, 4.4), sharey=True)
+for i, (axes, name) in enumerate(zip(panels, ("weight: along the floor", "bias: across it"))):
+    for beta, path in paths.items():
+        axes.plot(np.abs(path[:, i] - best[i]), color=COLOURS[beta], label=f"β = {beta:g}")
+    label = f"β = 0, {times:.1f} times the rate"
+    axes.plot(np.abs(tuned[times][:, i] - best[i]), "k--", linewidth=1, label=label)
+    axes.set_title(name)
+    axes.set_xlabel("step")
+    axes.set_yscale("log")
+panels[0].set_ylim(bottom=1e-6)
+panels[0].set_ylabel("distance to the lowest point")
+panels[0].legend(loc="lower left")
+figure.savefig(args.out / "5_distance.png")
+print(f"Picture: {args.out / '5_distance.png'}")
+
+# %% [markdown]
+# The paths together, step by step.
+
+# %%
+figure, axes = plt.subplots(figsize=(6.5, 4.6))
+draw_valley(axes)
+moving, TITLE = {}, "Gradient descent (β = 0) and momentum: step {}"
+for beta, order in ((0.0, 2.2), (args.beta, 2.3), (0.9, 2.1)):  # what lies on top
+    line = {"color": COLOURS[beta], "zorder": order}
+    (trail,) = axes.plot([], [], linewidth=1.5, **line)
+    (head,) = axes.plot([], [], "o", markersize=11, label=f"β = {beta:g}", **line)
+    moving[beta] = trail, head
+axes.legend(loc="lower left", framealpha=1, ncols=4, columnspacing=1, handletextpad=0.2)
+title = axes.set_title(TITLE.format(0))
+figure.canvas.draw()
+figure.set_layout_engine("none")  # all frames have the first one's: faster, and smaller
+stride = max(1, args.steps // (3 if args.quick else 50))
+shown = [*range(0, args.steps, stride)] + [args.steps] * (1 if args.quick else 6)
+writer = PillowWriter(fps=6)
+with writer.saving(figure, args.out / "5_momentum.gif", dpi=None):
+    for step in common.progress(shown, "animation"):
+        for beta, (trail, head) in moving.items():
+            trail.set_data(*paths[beta][: step + 1].T)
+            head.set_data(*paths[beta][[step]].T)
+        title.set_text(TITLE.format(step))
+        writer.grab_frame()
+print(f"Picture: {args.out / '5_momentum.gif'}")
+
+
+# %%
+def draw(beta, rate):
+    """One path, at `rate` / largest curvature."""
+    draw_path(plt.subplots()[1], path_from(start, rate / largest, beta), beta, RED)
+    plt.show()
+
+
+common.sliders(draw, beta=(0, 0.95, 0.05), rate=(0.1, 2, 0.1))
