@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import ROOT, assert_drawn, child
+from PIL import Image
 
 import minigrad as mg
 from minigrad import datasets, nn
@@ -283,10 +284,11 @@ def lecture(folder, script, *arguments, encoding="ascii"):
     """What a script of the lecture prints; its pictures must not be blank."""
     printed, _ = run(folder, script, "--out", "pictures", *arguments, encoding=encoding)
     assert "?" not in printed  # every character that ASCII lacks has its replacement
-    named = re.findall(r"pictures/(\w+\.png)", printed)
+    named = re.findall(r"pictures/(\w+\.\w+)", printed)
     assert named and sorted(named) == sorted(p.name for p in (folder / "pictures").iterdir())
     for name in named:
-        assert_drawn(folder / "pictures" / name)
+        if name.endswith(("png", "gif")):
+            assert_drawn(folder / "pictures" / name)
     return printed
 
 
@@ -482,26 +484,46 @@ def test_softmax_regression_beside_pytorch(tmp_path):
     assert [float(n) for n in re.findall(r"[\d.]+", line)] == pytest.approx(shares, abs=0.06)
 
 
-def test_why_the_gradient(tmp_path):
-    printed = lecture(tmp_path, "4_why_the_gradient.py", "--directions", 10, "--steps", 5)
-    inputs, targets = digits()
+def test_why_the_gradient_beside_pytorch(tmp_path):
+    printed = lecture(tmp_path, "4_why_the_gradient.py", "--directions", 10, "--tries", 20)
+    x, y = (part[:1000] for part in digits())
     mg.manual_seed(0)
     parameters = in_torch(nn.MLP(hidden_dims=[50]))
-    before = torch_loss(inputs[:1000], targets[:1000], *parameters)
-    before.backward()
-    length = sum((p.grad**2).sum() for p in parameters) ** 0.5
-    with torch.no_grad():
-        for parameter in parameters:
-            parameter -= 0.1 * parameter.grad / length
-    change = (torch_loss(inputs[:1000], targets[:1000], *parameters) - before).item()
-    downhill = [float(x) for x in re.findall(r"against the gradient: ([-+.\d]+)", printed)]
-    best = [float(x) for x in re.findall(r"best ([-+.\d]+)", printed)]
-    assert downhill[0] == pytest.approx(change, abs=2e-5)
-    assert len(best) == 2 and all(d < 10 * b < 0 for d, b in zip(downhill, best))
+    start = torch.nn.utils.parameters_to_vector(parameters).detach()
+
+    def loss_at(point):
+        torch.nn.utils.vector_to_parameters(point, parameters)
+        return torch_loss(x, y, *parameters)
+
+    def gradient_at(point):
+        return torch.cat([g.ravel() for g in torch.autograd.grad(loss_at(point), parameters)])
+
+    top, size = loss_at(start).item(), gradient_at(start).norm().item()
+    generator, random = np.random.default_rng(0), []
+    for _ in range(10):
+        direction = torch.from_numpy(generator.standard_normal(len(start), dtype="f4"))
+        random.append(loss_at(start + 0.1 * direction / direction.norm()).item() - top)
+    found = numbers(r"directions: best ([-+.\d]+), worst ([-+.\d]+), spread ([.\d]+)", printed)
+    assert found == pytest.approx([min(random), max(random), np.std(random)], abs=2e-5)
+    predicted = numbers(r"predicted: spread ([.\d]+), limit ([.\d]+)", printed)
+    assert predicted == pytest.approx([0.1 * size / len(start) ** 0.5, 0.1 * size], abs=2e-5)
+
+    point, losses = start, [top]
+    for _ in range(20):
+        gradient = gradient_at(point)
+        point = point - 0.1 * gradient / gradient.norm()
+        losses.append(loss_at(point).item())
+    (downhill,) = numbers(r"against the gradient: ([-+][.\d]+)", printed)
+    assert downhill == pytest.approx(losses[1] - top, abs=2e-5)
+    reached = numbers(r"1 step reaches ([.\d]+), 20 reach ([.\d]+)", printed)
+    assert reached == pytest.approx([losses[1], losses[20]], abs=1e-3)
+    assert losses[1] < numbers(r"20 random tries reach ([.\d]+)", printed)[0] < top
 
 
 def test_momentum_beside_pytorch(tmp_path):
-    printed = lecture(tmp_path, "5_momentum.py", "--steps", 20)
+    printed = lecture(
+        tmp_path, "5_momentum.py", "--steps", 20, "--lr", 0.9, "--beta", 0.5, "--quick"
+    )
     x, y = (part[:1000] for part in digits())
     mg.manual_seed(0)
     frozen = in_torch(nn.MLP())
@@ -512,24 +534,59 @@ def test_momentum_beside_pytorch(tmp_path):
         optimizer.step()
     pixel = (x**2).mean(0).argmin()
     assert numbers(r"at pixel \((\d+), (\d+)\)", printed) == [*divmod(pixel, 28)]
-    lr, beta, *start = numbers(
-        r"rate ([.\d]+), beta ([.\d]+), from weight ([-.\d]+), bias ([-.\d]+)", printed
-    )
-    for name, momentum in (("gradient descent", 0), ("momentum", beta)):
+    best = numbers(r"lowest point: weight ([-.\d]+), bias ([-.\d]+)", printed)
+
+    def loss_at(point):
+        weight, bias = (p.detach().clone() for p in frozen)
+        weight[0, pixel], bias[7] = point
+        return torch_loss(x, y, weight, bias)
+
+    lowest = torch.tensor(best, requires_grad=True)
+    (slope,) = torch.autograd.grad(loss_at(lowest), lowest)
+    assert slope.abs().max() < 1e-5
+    hessian = torch.autograd.functional.hessian(loss_at, lowest)
+    curvatures = torch.linalg.eigvalsh(hessian).tolist()
+    printed_curvatures = numbers(r"curvatures ([.\d]+) and ([.\d]+)", printed)
+    assert printed_curvatures == pytest.approx(curvatures, abs=1e-4)
+    lr, *start = numbers(r"rate ([.\d]+), from weight ([-.\d]+), bias ([-.\d]+)", printed)
+    assert lr == pytest.approx(0.9 / curvatures[1], rel=2e-3)
+    for beta in (0, 0.3, 0.5, 0.9):
         point = [torch.tensor(number, requires_grad=True) for number in start]
-        optimizer = torch.optim.SGD(point, lr=lr, momentum=momentum)
+        optimizer = torch.optim.SGD(point, lr=lr, momentum=beta)
         for _ in range(20):
-            weight, bias = (p.detach().clone() for p in frozen)
-            weight[0, pixel], bias[7] = point
             optimizer.zero_grad()
-            torch_loss(x, y, weight, bias).backward()
+            loss_at(point).backward()
             optimizer.step()
-        end = numbers(rf"  {name}: .* weight ([-.\d]+), bias ([-.\d]+)", printed)
-        assert end == pytest.approx([p.item() for p in point], abs=2e-3)
-    condition = numbers(r"condition number ([.\d]+)", printed)
-    assert condition[0] > 5
-    slow, fast = (float(d) for d in re.findall(r"after 20 steps ([.\d]+)", printed))
-    assert fast < slow
+        point = [p.item() for p in point]
+        away, *end = numbers(
+            rf"  beta {beta}: after 20 steps ([.\d]+) away, at weight ([-.\d]+), bias ([-.\d]+)",
+            printed,
+        )
+        assert end == pytest.approx(point, abs=2e-3)
+        assert away == pytest.approx(np.hypot(point[0] - best[0], point[1] - best[1]), abs=3e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("data", ["digits", "mnist"])
+def test_the_animation_moves_and_is_small(tmp_path, data, request):
+    if data == "mnist":
+        request.getfixturevalue("mnist_root")
+    lecture(tmp_path, "5_momentum.py", "--data", data)
+    path = tmp_path / "pictures" / "5_momentum.gif"
+    assert path.stat().st_size < 1e6
+    with Image.open(path) as animation:
+        assert animation.n_frames == 51
+        frames = []
+        for i in (0, 25, 50):
+            animation.seek(i)
+            frames.append(np.asarray(animation.convert("RGB")).astype(int))
+    for one, other in zip(frames, frames[1:]):
+        assert 0.003 < (np.abs(one - other) > 50).any(-1).mean() < 0.2
+
+
+def test_momentum_needs_a_beta_below_1(tmp_path):
+    _, error = run(tmp_path, "5_momentum.py", "--beta", 1, fails=1)
+    assert error == "error: --beta must be below 1, got 1\n"
 
 
 def test_minibatches(tmp_path):
