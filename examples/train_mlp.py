@@ -6,91 +6,76 @@ python examples/train_mlp.py --hidden           softmax regression: no hidden la
 python examples/train_mlp.py --help             all settings
 """
 
+# %%
 import common
 
 import argparse
 import math
+import os
 import time
+from functools import partial
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 from tqdm import tqdm
 
 import minigrad as mg
 from minigrad import datasets, functional as F, nn, optim, plot
 
+# %% [markdown]
+# A step must not be longer than the curvature of the loss allows. Beyond 2 / λ, where λ is the
+# largest eigenvalue of the Hessian, gradient descent overshoots, and the accuracy swings from
+# epoch to epoch. On the digits, λ rises from 4 to some 50 in the first epochs: a rate of 0.1 is
+# then too large, and 0.01 is not. Batches of 16 make up for it with more steps. On MNIST an
+# epoch has 844 steps, enough to be past this before it ends.
+
+# %%
 EPOCHS = {"mnist": 10, "digits": 60}  # the digits are so few that they need more rounds
+BATCH_SIZE = {"mnist": 64, "digits": 16}
 OPTIMIZERS = {  # with the learning rates that they have by default
-    "gd": (optim.SGD, 0.1),
-    "momentum": (lambda params, lr: optim.SGD(params, lr, momentum=0.9), 0.02),
-    "rmsprop": (optim.RMSprop, 0.001),
-    "adam": (optim.Adam, 0.001),
+    "gd": (optim.SGD, {"mnist": 0.1, "digits": 0.01}),
+    "momentum": (partial(optim.SGD, momentum=0.9), {"mnist": 0.02, "digits": 0.005}),
+    "rmsprop": (optim.RMSprop, {"mnist": 0.001, "digits": 0.0003}),
+    "adam": (optim.Adam, {"mnist": 0.001, "digits": 0.0003}),
 }
 
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     option = parser.add_argument
-    count, positive, seed = (
-        common.number(int, 1),
-        common.number(float, 1e-12),
-        common.number(int, 0),
-    )
-    option(
-        "--data",
-        choices=["auto", "mnist", "digits"],
-        default="auto",
-        help="MNIST is looked for in $MINIGRAD_DATA, or else in data/ (default: %(default)s, "
-        "which is MNIST if it is there or can be downloaded, else scikit-learn's digits)",
-    )
-    option(
-        "--hidden",
-        type=count,
-        nargs="*",
-        default=[200, 100, 50],
-        metavar="UNITS",
-        help="sizes of the hidden layers, separated by spaces (default: 200 100 50)",
-    )
-    option(
-        "--epochs",
-        type=count,
-        help=f"rounds over the data (default: {EPOCHS['mnist']} for MNIST, "
-        f"{EPOCHS['digits']} for the digits)",
-    )
-    option("--batch-size", type=count, default=64, help="examples per step (default: %(default)s)")
-    option(
-        "--optimizer",
-        choices=OPTIMIZERS,
-        default="gd",
-        help="gradient descent, with momentum 0.9, RMSprop or Adam (default: %(default)s)",
-    )
-    rates = ", ".join(f"{lr:g} for {name}" for name, (_, lr) in OPTIMIZERS.items())
-    option(
-        "--lr",
-        type=positive,
-        help=f"learning rate of the first step; it falls evenly to 0 (default: {rates})",
-    )
-    option(
-        "--seed",
-        type=seed,
-        default=0,
-        help="of the weights, the validation split and the batches (default: %(default)s)",
-    )
-    option(
-        "--out",
-        type=Path,
-        default=Path("figures"),
-        metavar="FOLDER",
-        help="for the picture train_mlp.png (default: %(default)s)",
-    )
-    option(
-        "--save",
-        type=Path,
-        metavar="MODEL.npz",
-        help="where to save the parameters, for mg.load (default: nowhere)",
-    )
-    args = parser.parse_args()
-    args.lr = args.lr or OPTIMIZERS[args.optimizer][1]
+    count, positive = common.number(int, 1), common.number(float, 1e-12)
+    # fmt: off
+    option("--data", choices=["auto", "mnist", "digits"], default="auto",
+           help="MNIST is looked for in $MINIGRAD_DATA, or else in data/ (default: %(default)s, "
+           "which is MNIST if it is there or can be downloaded, else scikit-learn's digits)")
+    option("--hidden", type=count, nargs="*", default=[200, 100, 50], metavar="UNITS",
+           help="sizes of the hidden layers, separated by spaces (default: 200 100 50)")
+    option("--epochs", type=count, help=f"rounds over the data (default: {EPOCHS['mnist']} for "
+           f"MNIST, {EPOCHS['digits']} for the digits)")
+    option("--batch-size", type=count, help=f"examples per step (default: {BATCH_SIZE['mnist']} "
+           f"for MNIST, {BATCH_SIZE['digits']} for the digits)")
+    option("--optimizer", choices=OPTIMIZERS, default="gd",
+           help="gradient descent, with momentum 0.9, RMSprop or Adam (default: %(default)s)")
+    rates = ", ".join(f"{lr['mnist']:g} or {lr['digits']:g} for {name}"
+                      for name, (_, lr) in OPTIMIZERS.items())
+    option("--lr", type=positive, help="learning rate of the first step; it falls evenly to 0 "
+           f"(default, for MNIST or the digits: {rates})")
+    option("--seed", type=common.number(int, 0), default=0,
+           help="of the weights, the validation split and the batches (default: %(default)s)")
+    option("--threads", type=count, help="how many threads share a large product "
+           f"(default: {mg.get_num_threads()})")
+    option("--out", type=Path, default=Path("figures"), metavar="FOLDER",
+           help="for the pictures (default: %(default)s)")
+    option("--save", type=Path, metavar="MODEL.npz",
+           help="where to save the parameters, for mg.load (default: nowhere)")
+    # fmt: on
+    args = parser.parse_args(common.command_line())
+    common.make_folder(args.out, "--out")  # now rather than after the training
+    if args.save:
+        common.make_folder(args.save.parent, "--save")
+        if args.save.is_dir():
+            raise SystemExit(f"error: --save wants a file, but {args.save} is a folder")
     return args
 
 
@@ -105,29 +90,69 @@ def load(name):
     return common.load("digits"), "digits"
 
 
+args = parse_arguments()
+if args.threads:
+    mg.set_num_threads(args.threads)
+mg.manual_seed(args.seed)
+(train_set, test_set), name = load(args.data)
+args.epochs = args.epochs or EPOCHS[name]
+args.batch_size = args.batch_size or BATCH_SIZE[name]
+make_optimizer, rates = OPTIMIZERS[args.optimizer]
+args.lr = args.lr or rates[name]
+
+order = np.random.default_rng(args.seed).permutation(len(train_set))
+valid, rest = order[: len(order) // 10], order[len(order) // 10 :]
+train_data = train_set.data[rest], train_set.targets[rest]
+valid_data = train_set.data[valid], train_set.targets[valid]
+title = {"mnist": "MNIST", "digits": "scikit-learn's digits"}[name]
+print(f"Data: {title}, {len(rest)} to train, {len(valid)} to validate, {len(test_set)} to test")
+
+model = nn.MLP(hidden_dims=args.hidden)
+print(model)
+
+# %% [markdown]
+# The validation examples are not trained on. Before the first step their loss is that of
+# guessing, log 10 = 2.30, and nine out of ten are misread: epoch 0 of the curves.
+
+
+# %%
 @mg.no_grad()
 def evaluate(model, inputs, targets):
-    """Loss, accuracy and the predicted classes."""
+    """Loss, accuracy and the log-probabilities."""
     log_probs = model(inputs)
-    predictions = log_probs.argmax(1)
-    return (
-        F.nll_loss(log_probs, targets).item(),
-        (predictions == targets).float().mean().item(),
-        predictions,
-    )
+    accuracy = (log_probs.argmax(1) == targets).float().mean().item()
+    return F.nll_loss(log_probs, targets).item(), accuracy, log_probs
 
 
-def train(model, train_data, valid_data, args):
+def why_slow(waited):
+    """One line for the steps that are much slower than they could be; None if they are not.
+
+    `waited` is the share of the time in which the training had no CPU. It computes or spins all
+    the time, so the share is nearly 0 on any machine that has nothing else to do.
+    """
+    if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
+        return "Slow: NUMBA_DISABLE_JIT is set, so the kernels run as plain Python."
+    if waited < 0.25:
+        return None
+    crowded = mg.get_num_threads() > (os.cpu_count() or 1)
+    cause = "there are more --threads than CPUs" if crowded else "other programs use them"
+    return f"Slow: the training spends {waited:.0%} of its time waiting for a CPU, because {cause}."
+
+
+def train(model, what):
     """Descend for `args.epochs` epochs, or until Ctrl-C; return the history of the curves."""
-    optimizer = OPTIMIZERS[args.optimizer][0](model.parameters(), args.lr)
-    history = {"train_loss": [], "train_accuracy": [], "valid_loss": [], "valid_accuracy": []}
-    steps = math.ceil(len(train_data[0]) / args.batch_size) * args.epochs
-    try:
-        with tqdm(total=steps, unit="step", mininterval=0.5) as bar, common.interruptible():
-            for epoch in range(1, args.epochs + 1):
-                bar.set_description(f"epoch {epoch}/{args.epochs}")
+    optimizer = make_optimizer(model.parameters(), lr=args.lr)
+    rows = []  # of the table of the curves: one for each epoch
+    steps = math.ceil(len(rest) / args.batch_size) * args.epochs
+    bar_format = "{desc}{percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"  # 80 columns
+    bar = tqdm(total=steps, mininterval=0.5, dynamic_ncols=True, bar_format=bar_format)
+    with bar, common.interruptible():
+        try:
+            for epoch in range(args.epochs + 1):
+                bar.set_description(f"{what} {max(epoch, 1)}/{args.epochs}", refresh=False)
                 losses, correct = [], 0
-                for inputs, targets in datasets.minibatches(*train_data, args.batch_size):
+                batches = datasets.minibatches(*train_data, args.batch_size) if epoch else ()
+                for inputs, targets in batches:
                     log_probs = model(inputs)
                     loss = F.nll_loss(log_probs, targets)
                     optimizer.lr = args.lr * (1 - bar.n / steps)  # ever smaller: the noise of
@@ -136,82 +161,99 @@ def train(model, train_data, valid_data, args):
                     optimizer.step()
                     losses.append(loss.item() * len(targets))
                     correct += (log_probs.argmax(1) == targets).sum().item()
+                    if bar.n == 0:  # from here on: the first step may compile the kernels
+                        started, computed = time.perf_counter(), time.thread_time()
                     bar.update()
                     if not math.isfinite(losses[-1]):
-                        smaller = min(args.lr / 10, OPTIMIZERS[args.optimizer][1])
                         raise SystemExit(
                             f"error: the loss is {losses[-1]} at step {bar.n} (epoch {epoch}): "
-                            f"the steps are too large. Try --lr {smaller:g}"
+                            f"the steps are too large. Try --lr {min(args.lr / 10, rates[name]):g}"
                         )
                 loss, accuracy, _ = evaluate(model, *valid_data)
-                history["train_loss"].append(sum(losses) / len(train_data[0]))
-                history["train_accuracy"].append(correct / len(train_data[0]))
-                history["valid_loss"].append(loss)
-                history["valid_accuracy"].append(accuracy)
-                bar.set_postfix_str(
-                    f"loss {history['train_loss'][-1]:.4f}, valid loss {loss:.4f}, "
-                    f"valid accuracy {accuracy:.2%}"
-                )
-    except KeyboardInterrupt:
-        print("Stopped: here is what was learnt so far.")
-    return history
+                rows.append((sum(losses) / len(rest), correct / len(rest), loss, accuracy))
+                bar.set_postfix_str(f"valid loss {loss:.4f}, accuracy {accuracy:.2%}")
+                if epoch == 0:  # untrained
+                    continue
+                seconds = time.perf_counter() - started
+                waited = 1 - (time.thread_time() - computed) / seconds
+                if seconds > 2 and not slow and (why := why_slow(waited)):
+                    slow.append(why)
+                    bar.write(why)
+        except KeyboardInterrupt:
+            bar.write("Stopped: here is what was learnt so far.")
+    train_loss, train_accuracy, valid_loss, valid_accuracy = zip(*rows) if rows else [()] * 4
+    return {
+        "train_loss": train_loss[1:], "train_accuracy": train_accuracy[1:],
+        "valid_loss": valid_loss, "valid_accuracy": valid_accuracy,
+    }  # fmt: skip
 
 
-def report_confusions(targets, predictions):
-    """Print for each digit how many are recognised and what it is most often taken for."""
-    counts = np.zeros((10, 10), int)
-    np.add.at(counts, (targets.numpy(), predictions.numpy()), 1)
-    print("digit   right   most often taken for")
-    for digit, row in enumerate(counts):
-        total, right = row.sum(), row[digit]
-        row[digit] = 0
-        mistake = f"{row.argmax()} ({row.max()} of {total})" if row.any() else "nothing else"
-        print(f"{digit:5} {right / total:7.1%}   {mistake}")
+slow = []  # the line that says why the steps are slow, once it has been said
+started = time.perf_counter()
+history = train(model, "epoch")
+seconds = time.perf_counter() - started
+epochs = len(history["train_loss"])
 
+# %% [markdown]
+# How far can the accuracy be trusted? Each test image is read rightly or wrongly, so the share
+# p of the N that are right has the standard error √(p (1 - p) / N) of a binomial distribution.
+# Another N images would give a share that differs by some such errors.
 
-def main():
-    args = parse_arguments()
-    try:  # now rather than after the training
-        args.out.mkdir(parents=True, exist_ok=True)
-        if args.save:
-            args.save.parent.mkdir(parents=True, exist_ok=True)
-            if args.save.is_dir():
-                raise IsADirectoryError(f"--save wants a file, but {args.save} is a folder")
-    except OSError as error:
-        raise SystemExit(f"error: {error}")
-    mg.manual_seed(args.seed)
-    (train_set, test_set), name = load(args.data)
-    args.epochs = args.epochs or EPOCHS[name]
+# %%
+_, accuracy, log_probs = evaluate(model, test_set.data, test_set.targets)
+deviation = math.sqrt(accuracy * (1 - accuracy) / len(test_set))
+print(f"Test accuracy: {100 * accuracy:.1f} % ± {100 * deviation:.1f} (binomial standard error "
+      f"of {len(test_set)} images) after epoch {epochs}, {seconds:.1f} s of training")  # fmt: skip
 
-    order = np.random.default_rng(args.seed).permutation(len(train_set))
-    valid, rest = order[: len(order) // 10], order[len(order) // 10 :]
-    train_data = train_set.data[rest], train_set.targets[rest]
-    valid_data = train_set.data[valid], train_set.targets[valid]
-    title = {"mnist": "MNIST", "digits": "scikit-learn's digits"}[name]
-    print(f"Data: {title}, {len(rest)} to train, {len(valid)} to validate, {len(test_set)} to test")
+written, read = test_set.targets.numpy(), log_probs.argmax(1).numpy()
+counts = np.zeros((10, 10), int)
+np.add.at(counts, (written, read), 1)
+print("digit   right   most often taken for")
+for digit, row in enumerate(counts):
+    total, right = row.sum(), row[digit]
+    row[digit] = 0
+    mistake = f"{row.argmax()} ({row.max()} of {total})" if row.any() else "nothing else"
+    print(f"{digit:5} {right / total:7.1%}   {mistake}")
+if args.save:
+    with common.interruptible(ends=True):
+        mg.save(model.state_dict(), args.save)
+    print(f"Parameters: {args.save}")
 
-    model = nn.MLP(hidden_dims=args.hidden)
-    print(model)
-    started = time.perf_counter()
-    history = train(model, train_data, valid_data, args)
-    seconds = time.perf_counter() - started
+# %% [markdown]
+# Which digits are misread, and how sure was the model? The surest mistakes come first.
 
-    _, accuracy, predictions = evaluate(model, test_set.data, test_set.targets)
-    epochs = len(history["train_loss"])
-    print(f"Test accuracy: {accuracy:.2%} after epoch {epochs}, {seconds:.1f} s of training")
-    report_confusions(test_set.targets, predictions)
-    if epochs:
-        picture = args.out / "train_mlp.png"
-        layers = "-".join(map(str, [784, *args.hidden, 10]))
-        plot.training_curves(
-            history, picture, f"{title}: MLP {layers}, test accuracy {accuracy:.2%}"
-        )
-        print(f"Curves: {picture}")
-    if args.save:
-        with common.interruptible(ends=True):
-            mg.save(model.state_dict(), args.save)
-        print(f"Parameters: {args.save}")
+# %%
+probabilities = np.exp(log_probs.numpy().max(1))
+wrong = np.flatnonzero(read != written)
+shown = wrong[np.argsort(-probabilities[wrong])][:24]
+if len(shown):
+    lines = math.ceil(len(shown) / 8)
+    figure, panels = plt.subplots(lines, 8, figsize=(11, 0.5 + 1.75 * lines))
+    surest = f", the {len(shown)} surest mistakes" if len(shown) < len(wrong) else ""
+    figure.suptitle(f"Misread: {len(wrong)} of {len(test_set)} test digits{surest}")
+    for axes in panels.flat:
+        axes.axis("off")
+    for axes, i in zip(panels.flat, shown):
+        axes.imshow(test_set.data[i].numpy())
+        axes.set_title(f"{written[i]}, read as {read[i]}\n({probabilities[i]:.0%})", fontsize=12)
+    picture = args.out / "train_mlp_mistakes.png"
+    figure.savefig(picture)
+    print(f"Mistakes: {picture}")
 
+# %% [markdown]
+# Is the hidden layer worth it? The linear model, softmax regression, is trained likewise.
 
-if __name__ == "__main__":
-    main()
+# %%
+baselines = {}
+if epochs == args.epochs and args.hidden:
+    linear = train(nn.MLP(hidden_dims=[]), "linear")
+    if len(linear["train_loss"]) == args.epochs:
+        baselines["linear model"] = linear["valid_loss"][-1], linear["valid_accuracy"][-1]
+        both = history["valid_accuracy"][-1], linear["valid_accuracy"][-1]
+        print("Validation accuracy: {:.1%}, and {:.1%} of the linear model".format(*both))
+
+picture = args.out / "train_mlp.png"
+title += f": MLP {'-'.join(map(str, [784, *args.hidden, 10]))}, test accuracy "
+title += f"{100 * accuracy:.1f} % ± {100 * deviation:.1f}"
+print(f"Curves: {picture}")
+plot.training_curves(history, picture, title, baselines)  # which a notebook shows

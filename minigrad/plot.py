@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
@@ -16,40 +17,70 @@ BLUE, RED = "#0072B2", "#D55E00"  # apart in print and for colour-blind readers 
 
 
 def training_curves(
-    history: Mapping[str, Sequence[float]], path: str | Path, title: str = ""
-) -> None:
-    """Draw loss and accuracy against epochs, and save the picture.
+    history: Mapping[str, Sequence[float]],
+    path: str | Path,
+    title: str = "",
+    baselines: Mapping[str, tuple[float, float]] | None = None,
+) -> Figure:
+    """Draw loss and error against epochs on log axes, and save the picture.
 
     Parameters
     ----------
     history : mapping
-        Lists of equal length, one number per epoch: ``train_loss``, ``valid_loss`` (in nats,
-        the unit of natural logarithms) and ``train_accuracy``, ``valid_accuracy`` (0 to 1).
-        Those of training are means over the steps of the epoch, those of validation, on
-        examples that are not trained on, are taken at its end.
+        ``train_loss`` and ``train_accuracy`` (0 to 1) hold one number per epoch: a mean over its
+        steps, drawn at its middle. ``valid_loss`` and ``valid_accuracy``, of examples that are
+        not trained on, hold a number for the end of each epoch, and may hold one before them,
+        for epoch 0: the untrained model. Losses are in nats, the unit of natural logarithms.
     path : path
         Where to write; the ending decides the format.
     title : str
+    baselines : mapping, optional
+        Loss and accuracy of other models by name, drawn as horizontal lines.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
     """
-    figure = Figure(figsize=(9, 3.6), dpi=120, layout="constrained")
+    figure = Figure(figsize=(11, 4.4), dpi=110, layout="constrained")
     figure.suptitle(title)
-    loss, accuracy = figure.subplots(1, 2)
-    epochs = range(1, len(history["train_loss"]) + 1)
-    for axes, what, scale in ((loss, "loss", 1), (accuracy, "accuracy", 100)):
-        for part, label, colour in (
-            ("train", "training, mean over the epoch", BLUE),
-            ("valid", "validation, at its end", RED),
-        ):
-            values = [scale * value for value in history[f"{part}_{what}"]]
-            axes.plot(epochs, values, marker="o", markersize=3, color=colour, label=label)
+    panels = figure.subplots(1, 2)
+    count = len(history["train_loss"])
+    ends = range(count + 1 - len(history["valid_loss"]), count + 1)
+    for axes, what in zip(panels, ("loss", "accuracy")):
+
+        def shown(values: Sequence[float]) -> np.ndarray:
+            return np.array(values) if what == "loss" else 100 - 100 * np.array(values)
+
+        middles, train = np.arange(count) + 0.5, shown(history[f"train_{what}"])
+        valid = shown(history[f"valid_{what}"])
+        lines = [(middles, train, BLUE, "-", "training, mean over the epoch")]
+        lines += [(ends, valid, RED, "-", "validation, at its end")]
+        for style, (name, pair) in zip(itertools.cycle(("--", ":")), (baselines or {}).items()):
+            level = shown([pair[what == "accuracy"]] * 2)
+            lines += [([0, count], level, "black", style, name)]
+
+        # A log axis has no 0: it is drawn as half of the smallest number that is not 0.
+        positive = [y for _, values, *_ in lines for y in values if y > 0] or [1]
+        floor = min(positive) / 2
+        for x, values, colour, style, label in lines:
+            marker = "" if colour == "black" else "o"
+            axes.plot(x, np.maximum(values, floor), color=colour, linestyle=style, marker=marker,
+                      markersize=4, label=label)  # fmt: skip
+            if any(values <= 0):
+                axes.text(0, floor, "no error", va="bottom", color="0.3", fontsize=12)
+        if 0 in ends:
+            axes.plot(0, max(valid[0], floor), "o", color="white", markeredgecolor=RED,
+                      markersize=9, label="validation, untrained")  # fmt: skip
+        axes.set_yscale("log")
         axes.set_xlabel("epoch")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
-        axes.legend()
-    loss.set_ylabel("negative log-likelihood (nats)")
-    loss.set_yscale("log")
-    accuracy.set_ylabel("accuracy (%)")
+    panels[0].legend()
+    panels[0].set_ylabel("negative log-likelihood (nats)")
+    panels[1].set_ylabel("error: misread digits (%)")
+    panels[1].yaxis.set_major_formatter("{x:g}")
     figure.savefig(path)
+    return figure
 
 
 def _arrange(
