@@ -53,7 +53,9 @@ def training_curves(
 
         middles, train = np.arange(count) + 0.5, shown(history[f"train_{what}"])
         valid = shown(history[f"valid_{what}"])
-        lines = [(middles, train, BLUE, "-", "training, mean over the epoch")]
+        lines: list[tuple[Any, ...]] = [
+            (middles, train, BLUE, "-", "training, mean over the epoch")
+        ]
         lines += [(ends, valid, RED, "-", "validation, at its end")]
         for style, (name, pair) in zip(itertools.cycle(("--", ":")), (baselines or {}).items()):
             level = shown([pair[what == "accuracy"]] * 2)
