@@ -14,63 +14,133 @@ import minigrad as mg
 from minigrad import functional as F, nn, optim
 
 args = common.arguments(
-    __doc__, steps=(300, "steps of each training"), starts=(5, "random starts for each width")
+    __doc__,
+    steps=(100, "steps of each training", 60),
+    starts=(25, "random starts for each width", 10),
 )
 train_set, test_set = common.load(args.data)
-inputs, targets = train_set.data[:200], train_set.targets[:200]
+inputs, targets = train_set.data[:200].view(-1, 784), train_set.targets[:200]
 test_inputs, test_targets = test_set.data[:2000], test_set.targets[:2000]
-WIDTHS = [1, 2, 3, 5, 10, 20, 50, 100, 200, 500]
+WIDTHS = [1, 2, 3, 5, 10, 20, 50, 100]
 
 # %% [markdown]
-# With a hidden layer the loss is not convex, and a narrow network shows it: where it ends
-# depends on where it starts. Even a single unit brings more parameters than there are examples,
-# and still cannot fit them; a few of its starts learn nothing, when every ReLU is 0 for all
-# examples and so passes no gradient on. From some ten units on, the same descent finds its way
-# to a loss of nearly 0 from every start. One might fear that so wide a network learns its
-# examples by heart; what it gets right on new images does not suffer.
+# With a hidden layer the loss is not convex, and where descent ends depends on where it starts.
+# How much it depends on it is a matter of width. Each width gets many random starts and the same
+# number of steps on the same 200 examples: even a single unit brings more parameters than that.
+#
+# A narrow network can die. Once every hidden ReLU is 0 for all examples, it passes no gradient
+# on, and the weights before it never move again. All that is left to learn is the biases of the
+# output, that is, how frequent each class is. The more units there are, the less likely it is
+# that all of them die.
+#
+# One might fear that a wide network, which has hundreds of parameters for each example, learns
+# its examples by heart and fails on new images. The right panel looks at both.
 
 
 # %%
 def train(width, seed):
-    """The loss on the training set and the accuracy on the test set, at the end."""
+    """The loss at each step, whether the network is dead, its accuracies on both sets."""
     mg.manual_seed(seed)
     model = nn.MLP(hidden_dims=[width])
     optimizer = optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    curve = []
     for _ in range(args.steps):
         optimizer.zero_grad()
-        F.nll_loss(model(inputs), targets).backward()
+        loss = F.nll_loss(model(inputs), targets)
+        loss.backward()
         optimizer.step()
+        curve.append(loss.item())
+    linear, relu, _ = model.main
+    dead = relu(linear(inputs)).max().item() == 0
+    fits = (model(inputs).argmax(1) == targets).float().mean().item()
     right = (model(test_inputs).argmax(1) == test_targets).float().mean().item()
-    return F.nll_loss(model(inputs), targets).item(), right
+    return curve, dead, fits, right
 
+
+seeds = range(args.seed * args.starts, (args.seed + 1) * args.starts)
+runs = [(width, seed) for width in WIDTHS for seed in seeds]
+results = [train(*run) for run in common.progress(runs, "widths and starts")]
+table = np.array([[curve[-1], *rest] for curve, *rest in results])
+losses, dead, fits, rights = table.reshape(len(WIDTHS), args.starts, 4).transpose(2, 0, 1)
+dead = dead == 1
 
 print(f"{len(inputs)} examples, {args.steps} steps with momentum, {args.starts} starts")
-print("hidden units   parameters   training loss, best to worst start   test accuracy, mean")
-results = []
-for width in WIDTHS:
-    runs = np.array([train(width, args.seed * args.starts + start) for start in range(args.starts)])
-    results.append(runs)
-    losses, rights = np.sort(runs[:, 0]), runs[:, 1]
-    print(f"{width:12}   {795 * width + 10:10,}   {losses[0]:16.5f} to {losses[-1]:.5f}"
-          f"   {rights.mean():23.1%}")  # fmt: skip
+print(f"{'hidden':>6}{'':14}{'dead':>8}   training loss,{'':8}mean accuracy")
+print(f"{'units':>6}{'parameters':>14}{'starts':>8}   best to worst start   training   test")
+for i, width in enumerate(WIDTHS):
+    print(f"{width:6}{795 * width + 10:14,}{dead[i].sum():8}"
+          f"   {losses[i].min():7.4f} to {losses[i].max():.4f}"
+          f"{fits[i].mean():14.1%}{rights[i].mean():8.1%}")  # fmt: skip
 
-losses, rights = np.array(results).transpose(2, 0, 1)
-figure, panels = plt.subplots(1, 2, figsize=(11, 4.2), dpi=110, layout="constrained")
-for axes, values, colour, label in (
-    (panels[0], losses, BLUE, "loss on the training set (nats)"),
-    (panels[1], 100 * rights, RED, "accuracy on the test set (%)"),
+# %%
+at = WIDTHS.index
+common.claim(
+    "Some starts are dead at width 1, and none from width 20 on",
+    dead[0].any() and not dead[at(20) :].any(),
+    f"{dead[0].sum()} and {dead[at(20) :].sum()}",
+)
+if args.data == "digits":
+    common.claim(
+        "On the digits, more than half of the starts are dead at width 1",
+        dead[0].mean() > 0.5,
+        f"{dead[0].sum()} of {args.starts}",
+    )
+common.claim(
+    "The worst start with 20 hidden units ends at a lower loss than the best start with 2",
+    losses[at(20)].max() < losses[at(2)].min(),
+    f"{losses[at(20)].max():.4f} < {losses[at(2)].min():.4f}",
+)
+common.claim(
+    "From width 20 on, every start fits every training example",
+    (fits[at(20) :] == 1).all(),
+    f"at least {fits[at(20) :].min():.1%}",
+)
+common.claim(
+    "With 100 hidden units, more new images are right than with 10",
+    rights[at(100)].mean() > rights[at(10)].mean(),
+    f"{rights[at(100)].mean():.1%} > {rights[at(10)].mean():.1%}",
+)
+
+figure, panels = plt.subplots(1, 2, figsize=(11, 4.4))
+jitter = np.linspace(0.9, 1.1, args.starts)  # starts that end alike do not hide each other
+for axes, values, colour, marker, shift, label in (
+    (panels[0], losses, BLUE, "o", 1, "median"),
+    (panels[1], 100 * fits, BLUE, "o", 0.87, "training examples"),
+    (panels[1], 100 * rights, RED, "^", 1.15, "new images"),
 ):
-    for start in range(args.starts):
-        axes.plot(WIDTHS, values[:, start], "o", color=colour, alpha=0.4, markersize=4,
-                  label="one start each" if start == 0 else None)  # fmt: skip
-    axes.plot(WIDTHS, np.median(values, axis=1), color=colour, label="median")
+    across = shift * np.outer(WIDTHS, jitter)
+    style = {"marker": marker, "color": colour, "linestyle": "", "markersize": 5}
+    axes.plot(across[~dead], values[~dead], alpha=0.4, markeredgewidth=0, **style)
+    axes.plot(across[dead], values[dead], markerfacecolor="none", zorder=3, **style)
+    axes.plot(WIDTHS, np.median(values, axis=1), color=colour, label=label)
+panels[0].plot([], [], "o", color=BLUE, markersize=5, alpha=0.4, label="one start")
+panels[0].plot([], [], "o", color=BLUE, markersize=5, markerfacecolor="none", label="a dead start")
+for axes, value, label in ((panels[0], np.log(10), "log 10"), (panels[1], 10, "10 %")):
+    axes.axhline(value, color="gray", linestyle="--", label=f"guessing: {label}")
     axes.set_xscale("log")
     axes.set_xticks(WIDTHS, WIDTHS)
     axes.set_xticks([], minor=True)
     axes.set_xlabel("hidden units")
-    axes.set_ylabel(label)
-    axes.grid(alpha=0.3)
-    axes.legend()
-panels[0].set_yscale("log")
+    axes.legend(loc="lower right" if axes is panels[1] else "center right")
+panels[0].set(yscale="log", ylabel="loss on the training set (nats)")
+panels[0].set_title("Wide networks fit from every start")
+panels[1].set(ylabel="right (%; medians and starts)", ylim=(0, 104))
+panels[1].set_title("New images do not suffer from width")
 figure.savefig(args.out / "8_width.png")
 print(f"Picture: {args.out / '8_width.png'}")
+
+
+# %%
+def draw(width):
+    """The loss of ten starts while a network of your width is trained."""
+    plt.figure(figsize=(6, 4))
+    for seed in seeds[:10]:
+        curve, dead, _, _ = train(width, seed)
+        plt.semilogy(curve, color="gray" if dead else BLUE, linestyle="--" if dead else "-")
+    plt.xlabel("step")
+    plt.ylabel("loss on the training set (nats)")
+    plt.title(f"{width} hidden units, ten starts (dashed: dead)")
+    plt.show()
+
+
+common.sliders(draw, width=(1, 30, 1))
