@@ -1,109 +1,171 @@
-"""Mini-batches: many cheap noisy steps, or a few exact and expensive ones, in the same time?
+"""Mini-batches: many cheap noisy steps, or few exact ones, for equally many examples seen?
 
-python examples/6_minibatches.py --data mnist --seconds 5
+python examples/6_minibatches.py --data mnist
 """
 
 # %%
 import common
-from common import BLUE, GREEN, ORANGE
+from common import BLUE, GREEN, ORANGE, PINK, RED
 
 import time
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import LogLocator, NullFormatter
 
 import minigrad as mg
 from minigrad import functional as F, nn, optim
 from minigrad.datasets import sample_minibatch
 
-args = common.arguments(__doc__, seconds=(2.0, "seconds of training for each batch size"))
-train_set, _ = common.load(args.data)
+args = common.arguments(__doc__, steps=(40, "steps with batches of 1,000", 15))
+train_set, test_set = common.load(args.data)
 inputs, targets = train_set.data, train_set.targets
-SIZES = {20: BLUE, 250: ORANGE, 1000: GREEN}
-LR = 0.05
+SIZES = {20: (BLUE, "o"), 250: (ORANGE, "s"), 1000: (GREEN, "^")}
+RATES = [0.025, 0.05, 0.1, 0.2, 0.4, 0.8]
+EXAMPLES = 1000 * args.steps
 
 # %% [markdown]
 # The loss is a mean over all examples, and so is its gradient. The mean over a few of them,
 # drawn at random, is an estimate of it: noisy, but right on average, and cheap. Every batch
-# size gets the same number of seconds, from the same start, with the same learning rate. The
-# clock stops while the loss over a fixed thousand examples is taken for the curves.
+# size sees equally many examples, from the same start: batches of 20 make fifty steps where
+# batches of 1,000 make one.
+#
+# The noise also limits the learning rate. With the same rate for all, this choice would decide
+# which size wins. So each size is trained with each rate of a grid, and the rate that ends at
+# the lowest loss over a thousand fixed training examples counts.
 
 
 # %%
-def start():
-    """The same initial weights each time."""
+def train(size, rate):
+    """{step: loss over the fixed examples}, and the accuracy on the test set at the end."""
     mg.manual_seed(args.seed)
-    return nn.MLP(hidden_dims=[100, 100])
+    model = nn.MLP(hidden_dims=[50])
+    parameters, losses = list(model.parameters()), {}
+    steps = EXAMPLES // size
+    looks = {args.steps, *np.geomspace(1, steps, 15).astype(int)}
+    with np.errstate(all="ignore"):  # a learning rate that is too large ends in NaN
+        for step in range(1, steps + 1):
+            batch, labels = sample_minibatch(inputs, targets, size)
+            optim.gradient_update(F.nll_loss(model(batch), labels), parameters, rate)
+            if step in looks:
+                loss = F.nll_loss(model(inputs[:1000]), targets[:1000]).item()
+                losses[step] = loss if np.isfinite(loss) else np.inf
+        right = (model(test_set.data).argmax(1) == test_set.targets).float().mean().item()
+    return losses, right
 
 
-def train(batch_size, seconds):
-    """Seconds, examples seen and the loss over the fixed examples, from time to time."""
-    model = start()
-    parameters = list(model.parameters())
-    curve, spent, steps, next_look = [], 0.0, 0, 0.0
-    while True:
-        if spent >= next_look or spent >= seconds:
-            loss = F.nll_loss(model(inputs[:1000]), targets[:1000]).item()
-            curve.append((spent, steps * batch_size, loss))
-            next_look += seconds / 40
-            if spent >= seconds:
-                return np.array(curve).T
-        started = time.perf_counter()
-        batch, labels = sample_minibatch(inputs, targets, batch_size)
-        optim.gradient_update(F.nll_loss(model(batch), labels), parameters, LR)
-        spent += time.perf_counter() - started
-        steps += 1
-
-
-train(20, 0.2)  # the first call of each kernel compiles it
-figure, (by_time, by_examples, cost) = plt.subplots(
-    1, 3, figsize=(14, 4.2), dpi=110, layout="constrained"
-)
-print(f"{args.seconds:g} s for each batch size, learning rate {LR:g}")
-for size, colour in SIZES.items():
-    seconds, examples, losses = train(size, args.seconds)
-    print(f"  batches of {size:5,}: {examples[-1] / size:8,.0f} steps, "
-          f"{examples[-1]:10,.0f} examples, loss {losses[-1]:.4f}")  # fmt: skip
-    by_time.plot(seconds, losses, color=colour, label=f"batches of {size:,}")
-    by_examples.plot(examples[1:], losses[1:], color=colour, label=f"batches of {size:,}")
-by_time.set_xlabel("seconds of training")
-by_examples.set_xlabel("examples seen")
-by_examples.set_xscale("log")
-for axes in (by_time, by_examples):
-    axes.set_yscale("log")
-    axes.set_ylabel("loss over 1,000 examples (nats)")
-    axes.grid(alpha=0.3)
-    axes.legend()
+pairs = [(size, rate) for size in SIZES for rate in RATES]
+runs = {pair: train(*pair) for pair in common.progress(pairs, "sizes and rates")}
+reached = {  # losses, a row for each size, a column for each rate
+    name: np.array([[runs[size, rate][0][step(size)] for rate in RATES] for size in SIZES])
+    for name, step in (
+        (f"{EXAMPLES:,} examples", lambda size: EXAMPLES // size),
+        (f"{args.steps:,} steps", lambda size: args.steps),
+    )
+}
+best = {name: [RATES[i] for i in losses.argmin(axis=1)] for name, losses in reached.items()}
+for name, losses in reached.items():
+    print(f"Loss after {name}, by learning rate")
+    print(" " * 16 + "".join(f"{rate:9g}" for rate in RATES))
+    for size, row in zip(SIZES, losses):
+        print(f"batches of {size:5,}" + "".join(f"{loss:9.4f}" for loss in row))
+by_examples, by_steps = reached.values()
+best_rates, _ = best.values()
+for size, rate in zip(SIZES, best_rates):
+    right = runs[size, rate][1]
+    print(f"batches of {size:,} at rate {rate:g}: test accuracy {right:.1%}")
 
 # %% [markdown]
-# What does a step cost? Forward and backward alone, for more and more examples. For few of
-# them the time hardly changes: it is the fixed cost of the program's calls, and a batch of 20
-# costs little more than a single example. For many it is proportional to their number.
+# What does a step cost? Forward and backward, timed apart, for more and more examples. For a
+# few examples the time is that of the program's calls, which a larger batch does not pay again.
+# For many it grows with their number. The times are those of this machine, at this moment: they
+# say how long the steps above take here, and no conclusion rests on them.
 
 # %%
-model = start()
-counts = [n for n in (1, 5, 20, 50, 100, 300, 1000, 3000, 10_000) if n <= len(inputs)]
-milliseconds = []
-for count in counts:
-    batch, labels = inputs[:count], targets[:count]
-    times = []
-    for _ in range(15):
+model = nn.MLP(hidden_dims=[50])
+counts = [n for n in (1, 3, 10, 30, 100, 300, 1000, 3000, 10_000) if n <= len(inputs)]
+times = np.empty((2, len(counts), 25))
+for i, count in enumerate(counts):
+    for j in range(-1, 25):  # the one before the first warms up, and is overwritten
         started = time.perf_counter()
-        F.nll_loss(model(batch), labels).backward()
-        times.append(time.perf_counter() - started)
-    milliseconds.append(1e3 * np.median(times))
-print("forward and backward, median of 15:")
-for count, value in zip(counts, milliseconds):
-    print(f"  {count:6,} examples: {value:7.3f} ms, {1e3 * value / count:8.2f} µs each")
-cost.plot(counts, milliseconds, "o-", color=BLUE, label="measured")
-per_example = milliseconds[-1] / counts[-1]
-cost.plot(counts, [per_example * n for n in counts], "--", color="gray",
-          label=f"{1e3 * per_example:.2f} µs for each example")  # fmt: skip
-cost.set_xscale("log")
-cost.set_yscale("log")
-cost.set_xlabel("examples in the batch")
-cost.set_ylabel("time of forward and backward (ms)")
-cost.grid(alpha=0.3)
-cost.legend()
+        loss = F.nll_loss(model(inputs[:count]), targets[:count])
+        between = time.perf_counter()
+        loss.backward()
+        times[:, i, j] = between - started, time.perf_counter() - between
+quartiles = 1e3 * np.quantile(times, (0.25, 0.5, 0.75), axis=2)
+print("\nMedian time of 25 (ms)   forward   backward   both, for each example (µs)")
+for count, (forward, backward) in zip(counts, quartiles[1].T):
+    each = 1e3 * (forward + backward) / count
+    print(f"{count:12,} examples {forward:11.3f} {backward:10.3f} {each:29.2f}")
+
+# %%
+small, middle, large = by_examples.min(axis=1)
+common.claim(
+    "For equally many examples seen, smaller batches reach a lower loss",
+    small < middle < large,
+    f"{small:.4f} < {middle:.4f} < {large:.4f}",
+)
+small, middle, large = by_steps.min(axis=1)
+common.claim(
+    "For equally many steps, batches of 20 reach a higher loss than larger ones",
+    small > max(middle, large),
+    f"{small:.4f} > {middle:.4f} and {large:.4f}",
+)
+small, larger = by_examples[0], by_examples[1:].max(axis=0)
+i = np.where(small > larger, larger, np.inf).argmin()
+common.claim(
+    "With one rate for all sizes, batches of 20 can come last",
+    small[i] > larger[i],
+    f"at {RATES[i]:g}: " + ", ".join(f"{loss:.4f}" for loss in by_examples[:, i]),
+)
+inside = all(rate in RATES[1:-1] for rates in best.values() for rate in rates)
+common.claim("Every best rate lies inside the grid", inside)
+
+figure, panels = plt.subplots(1, 3, figsize=(11, 4.4))
+for (size, (colour, marker)), rate in zip(SIZES.items(), best_rates):
+    steps, losses = np.array([*runs[size, rate][0].items()]).T
+    panels[0].plot(steps * size, losses, color=colour, marker=marker, markersize=5,
+                   label=f"{size:,}, at rate {rate:g}")  # fmt: skip
+panels[0].set(title="While they learn", xlabel="examples seen")
+panels[0].set_ylabel("loss over 1,000 examples (nats)")
+panels[0].legend(title="batches of")
+for name, colour, style, above in zip(reached, (PINK, "black"), ("-o", "--s"), (-16, 8)):
+    losses = reached[name].min(axis=1)
+    panels[1].plot(list(SIZES), losses, style, color=colour, label=f"after {name}")
+    for size, loss, rate in zip(SIZES, losses, best[name]):
+        panels[1].annotate(f"{rate:g}", (size, loss), (0, above), color=colour,
+                           textcoords="offset points", ha="center")  # fmt: skip
+panels[1].set(title="What they reach", xlabel="examples in a batch")
+panels[1].margins(0.15)
+panels[1].legend(title="at the best rate, as written")
+for part, (name, colour, marker) in enumerate((("forward", "black", "D"), ("backward", RED, "v"))):
+    low, middle, high = quartiles[:, part]
+    panels[2].plot(counts, middle, color=colour, marker=marker, markersize=5, label=name)
+    panels[2].fill_between(counts, low, high, color=colour, alpha=0.25, linewidth=0)
+panels[2].set(title="What a step costs", xlabel="examples in a batch")
+panels[2].set_ylabel("time, median and quartiles (ms)")
+panels[2].legend()
+for axes in panels:
+    axes.loglog()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
+panels[1].set_xticks(list(SIZES), [f"{size:,}" for size in SIZES])
+panels[1].set_xticks([], minor=True)
 figure.savefig(args.out / "6_minibatches.png")
 print(f"Picture: {args.out / '6_minibatches.png'}")
+
+
+# %%
+def draw(size, rate):
+    """The loss while a size and a rate of your choice are trained."""
+    losses, right = train(size, rate)
+    plt.figure(figsize=(6, 4))
+    plt.loglog(np.array(list(losses)) * size, list(losses.values()), color=BLUE)
+    plt.xlabel("examples seen")
+    plt.ylabel("loss over 1,000 examples (nats)")
+    plt.title(f"batches of {size:,} at rate {rate:g}: test accuracy {right:.1%}")
+    plt.show()
+
+
+common.sliders(draw, size=[5, 20, 100, 250, 1000], rate=RATES)

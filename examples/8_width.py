@@ -39,7 +39,7 @@ WIDTHS = [1, 2, 3, 5, 10, 20, 50, 100]
 
 # %%
 def train(width, seed):
-    """The loss at each step, whether the network is dead, its accuracies on both sets."""
+    """The loss after each step, whether the network is dead, its accuracies on both sets."""
     mg.manual_seed(seed)
     model = nn.MLP(hidden_dims=[width])
     optimizer = optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
@@ -50,10 +50,12 @@ def train(width, seed):
         loss.backward()
         optimizer.step()
         curve.append(loss.item())
+    outputs = model(inputs)
+    curve.append(F.nll_loss(outputs, targets).item())
+    fits = (outputs.argmax(1) == targets).float().mean().item()
+    right = (model(test_inputs).argmax(1) == test_targets).float().mean().item()
     linear, relu, _ = model.main
     dead = relu(linear(inputs)).max().item() == 0
-    fits = (model(inputs).argmax(1) == targets).float().mean().item()
-    right = (model(test_inputs).argmax(1) == test_targets).float().mean().item()
     return curve, dead, fits, right
 
 

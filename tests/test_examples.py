@@ -267,7 +267,7 @@ def test_ctrl_c_later(interrupted, moment, script):
 
 def test_ctrl_c_while_kernels_run(tmp_path):
     with subprocess.Popen(
-        [sys.executable, EXAMPLES / "6_minibatches.py", "--seconds", "60"],
+        [sys.executable, EXAMPLES / "6_minibatches.py", "--steps", "100000"],
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:  # fmt: skip
@@ -675,16 +675,36 @@ def test_momentum_needs_a_beta_below_1(tmp_path):
     assert error == "error: --beta must be below 1, got 1\n"
 
 
-def test_minibatches(tmp_path):
-    printed = lecture(tmp_path, "6_minibatches.py", "--seconds", 0.2)
-    rows = re.findall(
-        r"batches of +([\d,]+): +([\d,]+) steps, +([\d,]+) examples, loss ([.\d]+)", printed
-    )
-    for row in rows:
-        size, steps, examples, loss = (float(text.replace(",", "")) for text in row)
-        assert examples == size * steps and 0 < loss < 2.4  # log 10 or less, however slow
-    assert [row[0] for row in rows] == ["20", "250", "1,000"]
-    assert len(re.findall(r"examples: +[.\d]+ ms", printed)) == 7
+def test_minibatches_beside_pytorch(tmp_path):
+    printed = lecture(tmp_path, "6_minibatches.py", "--steps", 2, "--seed", 3)
+    train_set, _ = datasets.load_digits_data(change_tensors=True)
+    inputs, targets = train_set.data.view(-1, 784), train_set.targets
+    tables = {  # the numbers of a row, by what all sizes have the same number of
+        what: {
+            int(size.replace(",", "")): [float(x) for x in row.split()]
+            for size, row in re.findall(r"^batches of +([\d,]+) +(\d.*)$", table, re.M)
+        }
+        for what, table in re.findall(
+            r"Loss after 2(,000 examples| steps).*\n.*\n((?:batches of +[\d,]+ +\d.*\n)+)", printed
+        )
+    }
+    for size in (20, 250, 1000):
+        mg.manual_seed(3)
+        parameters, losses = in_torch(nn.MLP(hidden_dims=[50])), []
+        optimizer = torch.optim.SGD(parameters, lr=0.1)
+        for _ in range(2000 // size):
+            batch, labels = datasets.sample_minibatch(inputs, targets, num_points=size)
+            optimizer.zero_grad()
+            torch_loss(batch.numpy(), labels.numpy(), *parameters).backward()
+            optimizer.step()
+            fixed = inputs[:1000].numpy(), targets[:1000].numpy()
+            losses.append(torch_loss(*fixed, *parameters).item())
+        by_examples, by_steps = (table[size] for table in tables.values())
+        assert by_examples[2] == pytest.approx(losses[-1], abs=2e-3)  # of 0.025, 0.05, 0.1, ...
+        assert by_steps[2] == pytest.approx(losses[1], abs=2e-3)
+        best = 0.025 * 2 ** np.argmin(by_examples)
+        assert f"batches of {size:,} at rate {best:g}: test accuracy" in printed
+    assert len(re.findall(r"examples +[.\d]+ +[.\d]+ +[.\d]+$", printed, re.M)) == 7
 
 
 def test_optimizers_beside_pytorch(tmp_path):
@@ -712,16 +732,33 @@ def test_optimizers_beside_pytorch(tmp_path):
             assert float(row[i]) == pytest.approx(expected, abs=2e-3), (name, rate)
 
 
-def test_width(tmp_path):
-    printed = lecture(tmp_path, "8_width.py", "--steps", 40, "--starts", 1)
-    rows = re.findall(r"^ +(\d+) +([\d,]+) +([.\d]+) to ([.\d]+) +([.\d]+)%$", printed, re.M)
-    widths = [int(row[0]) for row in rows]
-    assert len(widths) == 10
-    for width, row in zip(widths, rows):
-        count = sum(p.numel() for p in nn.MLP(hidden_dims=[width]).parameters())
-        assert int(row[1].replace(",", "")) == count
-    losses, rights = ([float(row[i]) for row in rows] for i in (3, 4))
-    assert losses[-1] < 0.1 < 1 < losses[0] and rights[-1] > 80 > rights[0]
+def test_width_beside_pytorch(tmp_path):
+    printed = lecture(tmp_path, "8_width.py", "--steps", 40, "--starts", 4, "--seed", 2)
+    rows = re.findall(
+        r"^ *(\d+) +([\d,]+) +(\d+) +([.\d]+) to ([.\d]+) +([.\d]+)% +([.\d]+)%$", printed, re.M
+    )
+    table = {int(row[0]): [float(x.replace(",", "")) for x in row[1:]] for row in rows}
+    assert len(table) == 8
+    inputs, targets = (part[:200] for part in digits())
+    for width, row in table.items():
+        losses, dead, fits = [], [], []
+        for seed in range(8, 12):
+            mg.manual_seed(seed)
+            parameters = in_torch(nn.MLP(hidden_dims=[width]))
+            optimizer = torch.optim.SGD(parameters, lr=0.05, momentum=0.9)
+            for _ in range(40):
+                optimizer.zero_grad()
+                torch_loss(inputs, targets, *parameters).backward()
+                optimizer.step()
+            losses.append(torch_loss(inputs, targets, *parameters).item())
+            W, b, V, c = (p.detach().numpy() for p in parameters)
+            hidden = np.maximum(inputs @ W.T + b, 0)
+            dead.append((hidden == 0).all())
+            fits.append(((hidden @ V.T + c).argmax(1) == targets).mean())
+        expected = [sum(p.numel() for p in parameters), sum(dead), min(losses), max(losses)]
+        assert row[:4] == pytest.approx(expected, abs=2e-3)
+        assert row[4] == pytest.approx(100 * np.mean(fits), abs=0.3)  # one example or two of 800
+    assert table[1][1] > 0 and table[100][5] > 80 > table[1][5]
 
 
 @pytest.mark.parametrize("optimizer", ["momentum", "rmsprop", "adam"])
