@@ -121,7 +121,7 @@ sweep.set(
 )  # fmt: skip
 course.set(
     yscale="log", xlabel="step", ylabel="loss (nats), median and band",
-    title=f"Each at its best rate: {ranking[0]} ends lowest",
+    title=f"Best of each: {ranking[0]} ends lowest",
 )  # fmt: skip
 course.legend()
 figure.savefig(args.out / "7_optimizers.png")

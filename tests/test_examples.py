@@ -708,9 +708,7 @@ def test_minibatches_beside_pytorch(tmp_path):
 
 
 def test_optimizers_beside_pytorch(tmp_path):
-    printed = lecture(
-        tmp_path, "7_optimizers.py", "--steps", 20, "--starts", 2, "--seed", 3, encoding="utf-8"
-    )
+    printed = lecture(tmp_path, "7_optimizers.py", "--steps", 20, "--starts", 2, "--seed", 3)
     train_set, _ = datasets.load_digits_data(change_tensors=True)
     inputs, targets = train_set.data[:500].view(-1, 784), train_set.targets[:500]
     make = {
