@@ -35,7 +35,7 @@ LOOKS = np.unique(np.linspace(0, args.steps, 11).astype(int))  # steps at which 
 #
 # One start is not enough either, because another start and other mini-batches may turn the order
 # round. Each training is repeated from five starts, the same for all methods. The line is the
-# median, and the band reaches from the lowest loss to the highest. Where two bands overlap, five
+# median, and the band reaches from the lowest loss to the highest. Where two bands overlap, the
 # starts do not say which method is better.
 
 
