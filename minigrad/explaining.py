@@ -1,20 +1,28 @@
-"""See it happen: the forward pass as a numbered tape, and the backward sweep, step by step."""
+"""See it happen: the forward pass as a numbered tape, and the backward sweep, step by step.
+
+`describe` says what there is to say of a graph. `explain` prints it, and `plot` draws it.
+"""
 
 from __future__ import annotations
 
 import codecs
 import sys
-from itertools import repeat
-from typing import TYPE_CHECKING, Any
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from itertools import count, repeat
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from .changes import changed_since
 from .engine import Node, ancestors, sweep
+from .nn import Module
 from .tensors import Tensor
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
+Names = Mapping[str, Tensor] | Module | None
 
 READABLE = {
     "∂": "d", "Σ": "sum", "ᵀ": ".T", "²": "^2", "³": "^3", "⁴": "^4", "·": "*", "µ": "u",
@@ -39,114 +47,196 @@ def say(text: str) -> None:
     print(text.encode(encoding, "minigrad.readable").decode(encoding))
 
 
-def show(array: ArrayLike) -> str:
-    """Up to six numbers in full, of more the shape and the range."""
+def parts(array: ArrayLike) -> tuple[str, str]:
+    """The shape, empty for (), and the numbers: up to six in full, of more the range."""
     array = np.asarray(array)
     if array.ndim == 0:
-        return f"{array.item():.5g}"
+        return "", f"{array.item():.5g}"
     if 0 < array.size <= 6:
-        return np.array2string(
+        text = np.array2string(
             array, separator=", ", formatter={"float_kind": lambda number: f"{number:.5g}"}
-        ).replace("\n", "")
-    finite = array[np.isfinite(array)]
-    text = f"{array.shape}"
+        )
+        return f"{array.shape}", text.replace("\n", "")
+    finite, texts = array[np.isfinite(array)], []
     if finite.size:
         low, high = f"{finite.min():.4g}", f"{finite.max():.4g}"
-        text += f", all {low}" if low == high else f", {low} to {high}"
+        texts.append(f"all {low}" if low == high else f"{low} to {high}")
     if finite.size < array.size:
-        text += f", {array.size - finite.size} not finite"
-    return text
+        texts.append(f"{array.size - finite.size} not finite")
+    return f"{array.shape}", ", ".join(texts)
 
 
-def tape(loss: Tensor) -> dict[Node, tuple[str, str]]:
-    """The nodes that `loss` was made from, the oldest first, `loss` last.
+def show(array: ArrayLike) -> str:
+    """The shape of an array and its numbers, or their range, in one line."""
+    return ": ".join(filter(None, parts(array)))
 
-    Each comes with its name and how it was made: ``("v3", "mul(v1, v2)")``. An operation made
-    a result. Gradients flow to a leaf, and none to a constant.
+
+class Value(NamedTuple):
+    """A node in words."""
+
+    name: str
+    made: str  # "leaf", "constant", or how an operation made it, such as "mul(v1, v2)"
+    shape: str
+    numbers: str  # or their range, and what has become of them since
+
+
+class Contribution(NamedTuple):
+    """What an operation sends to one of its inputs."""
+
+    to: Node
+    rule: str  # such as "G * v2"
+    sent: Any
+    total: Any  # the sum of what has arrived there so far, with this
+    first: bool
+    last: bool  # nothing more will come: the total is the gradient
+
+
+class Turn(NamedTuple):
+    """What happens when the sweep comes to a node."""
+
+    node: Node
+    gradient: Any  # G, which is complete
+    contributions: list[Contribution | None]  # for each input; None if it needs no gradient
+
+
+def describe(loss: Tensor, names: Names = None) -> tuple[dict[Node, Value], list[Turn]]:
+    """The graph of `loss` in words, and what happens in ``loss.backward()``; nothing is changed.
+
+    The nodes come in the order of their creation, `loss` last, and the turns as they happen:
+    `loss` first, the leaves, which send nothing, last. A leaf receives a gradient, a constant
+    does not; an operation made the rest.
+
+    Parameters
+    ----------
+    loss : Tensor that requires grad
+    names : mapping from name to Tensor, or Module, optional
+        What to call the nodes of these Tensors; a Module names its parameters. The others are
+        called v1, v2, ...
 
     Raises
     ------
-    TypeError, RuntimeError
-        If `loss` is no Tensor; if it does not require grad, and so has no graph.
+    TypeError
+        If `loss` is not a Tensor, or `names` does not name Tensors.
+    RuntimeError
+        If `loss` does not require grad, and so has no graph; if an array that a VJP needs has
+        changed since.
     """
     if not isinstance(loss, Tensor):
         raise TypeError(f"wanted a Tensor with a graph, got {type(loss).__name__}")
     if not loss.requires_grad:
         raise RuntimeError("found no graph: this Tensor does not require grad")
     nodes = ancestors(loss.node)
-    names = {node: f"v{i}" for i, node in enumerate(nodes, 1)}
-    leaves = {loss.node} | {
-        parent for node in nodes for parent, vjp in zip(node.parents, node.vjps) if vjp is not None
-    }
-    described = {}
-    for node, name in names.items():
-        made = "leaf" if node in leaves else "constant"
+    called = _called(nodes, names)
+    swept: list[tuple[Node, Any, list[Any]]] = []
+    sweep(loss.node, np.ones_like(loss.array), lambda *turn: swept.append(turn))
+    reached = {node for node, _, _ in swept}
+    used: dict[Node, int] = {}  # when, for the first time
+    for node in nodes:
+        for parent in node.parents:
+            used.setdefault(parent, node.created)
+    values = {}
+    for node in nodes:
+        made = "leaf" if node in reached else "constant"
         if node.op is not None:
-            made = f"{node.name}({', '.join(names[parent] for parent in node.parents)})"
-        described[node] = name, made
-    return described
+            made = f"{node.name}({', '.join(called[parent] for parent in node.parents)})"
+        shape, numbers = _numbers(node, used.get(node, node.created))
+        values[node] = Value(called[node], made, shape, numbers)
+    return values, _turns(swept, called)
 
 
-def turns(loss: Tensor) -> list[tuple[Node, Any, list[Any]]]:
-    """What happens in ``loss.backward()``, without its effect on any `grad`.
+def _called(nodes: Iterable[Node], names: Names) -> dict[Node, str]:
+    """The name of each node: that of its Tensor, or v1, v2, ..."""
+    named = dict(names.named_parameters()) if isinstance(names, Module) else names or {}
+    if not isinstance(named, Mapping) or not all(isinstance(x, Tensor) for x in named.values()):
+        raise TypeError(f"names must be a Module, or a mapping from name to Tensor, got {names!r}")
+    first: dict[Any, str] = {
+        tensor: str(name) for name, tensor in reversed([*named.items()])
+    }  # of several names
+    results = {tensor.node: name for tensor, name in first.items() if not tensor.is_leaf}
+    called, free = {}, (v for i in count(1) if (v := f"v{i}") not in first.values())
+    for node in nodes:
+        # A Tensor that was given another array has left the node of the old one.
+        tensor = node.tensor() if node.op is None else None
+        called[node] = results.get(node) or first.get(tensor) or next(free)
+    return called
 
-    Each turn is a node, the gradient that has arrived at it, and what it sends to each of its
-    parents (None where it sends nothing), in the order in which they happen.
-    """
-    seen: list[tuple[Node, Any, list[Any]]] = []
-    sweep(loss.node, np.ones_like(loss.array), lambda *turn: seen.append(turn))
-    return seen
+
+def _numbers(node: Node, used: int) -> tuple[str, str]:
+    """Shape and numbers of a node, as they were when an operation used them."""
+    shape, numbers = parts(node.result)
+    tensor = node.tensor() if node.op is None else None
+    if changed_since(node.result, used):
+        numbers = f"unknown (changed in place since then, to {numbers})"
+    elif tensor is not None and tensor.node is not node:  # by assigning to data
+        numbers = f"{numbers} (replaced since then by {show(tensor.array)})"
+    return shape, numbers
 
 
-def explain(loss: Tensor) -> None:
+def _turns(swept: list[tuple[Node, Any, list[Any]]], called: dict[Node, str]) -> list[Turn]:
+    """The turns of a sweep in words."""
+    to_come = Counter(
+        parent for node, _, sent in swept for parent, c in zip(node.parents, sent) if c is not None
+    )
+    totals: dict[Node, Any] = {}  # as far as the sweep has come
+    turns = []
+    for node, G, sent in swept:
+        contributions: list[Contribution | None] = []
+        rules = getattr(node.op, "rule", repeat("its own rule"))
+        for parent, vjp, amount, rule in zip(node.parents, node.vjps, sent, rules):
+            if vjp is None:
+                contributions.append(None)
+                continue
+            rule = rule.format(*map(called.get, node.parents), out=called[node])
+            if vjp(G).shape != amount.shape:
+                rule += ", summed over what broadcasting repeated"
+            first = parent not in totals
+            totals[parent] = amount if first else totals[parent] + amount
+            to_come[parent] -= 1
+            last = to_come[parent] == 0
+            contributions.append(Contribution(parent, rule, amount, totals[parent], first, last))
+        turns.append(Turn(node, G, contributions))
+    return turns
+
+
+def explain(loss: Tensor, names: Names = None) -> None:
     """Print how `loss` was computed and how its gradient flows back; nothing is changed.
 
     The nodes of the graph are numbered v1, v2, ... in the order of their creation; a leaf's is
     created when it is first used. G is the gradient that arrives at a node; below it is what
     leaves for each of its inputs. Where several contributions meet, their sum is shown. L is
     `loss`, or the sum of its elements if it does not have exactly one. Ask before an optimiser
-    moves the parameters: the VJPs read the arrays as they are now. A character that the encoding
-    of stdout lacks is replaced: dL/dv1 stands for ∂L/∂v1.
+    moves the parameters: numbers that have changed since are marked. A character that the
+    encoding of stdout lacks is replaced: dL/dv1 stands for ∂L/∂v1.
 
     Parameters
     ----------
     loss : Tensor that requires grad
+    names : mapping from name to Tensor, or Module, optional
+        What to call these Tensors, instead of v1, v2, ...: ``names={"x": x}``. With
+        ``names=model``, the parameters have the names that `Module.named_parameters` gives.
 
     Raises
     ------
     TypeError, RuntimeError
-        As in `tape`.
+        As in `describe`.
     """
-    described = tape(loss)
-    names = {node: name for node, (name, _) in described.items()}
+    values, turns = describe(loss, names)
     say("Forward")
-    for node, (name, made) in described.items():
-        say(f"  {name} = {made} = {show(node.result)}")
+    for name, made, shape, numbers in values.values():
+        say(f"  {name} = {made} = {shape and shape + ': '}{numbers}")
 
-    total = "" if loss.array.size == 1 else "sum of "
-    say(f"\nBackward, with L = {total}{names[loss.node]}")
-    say(f"  ∂L/∂{names[loss.node]} = {show(np.ones_like(loss.array))}")
-    totals: dict[Node, Any] = {}  # as far as the sweep has come
-    for node, arriving, contributions in turns(loss):
-        if node.op is None:
-            totals.setdefault(node, arriving)
-            continue
-        name, made = described[node]
-        inputs = [names[parent] for parent in node.parents]
-        say(f"  at {name} = {made}, G = {show(arriving)}")
-        rules = getattr(node.op, "rule", repeat("its own rule"))
-        for parent, vjp, contribution, rule in zip(node.parents, node.vjps, contributions, rules):
-            if vjp is None:
-                continue
-            rule = rule.format(*inputs, out=name)
-            if vjp(arriving).shape != contribution.shape:
-                rule += ", summed over what broadcasting repeated"
-            met = parent in totals
-            totals[parent] = totals[parent] + contribution if met else contribution
-            line = f"    to {names[parent]}: {rule} = {show(contribution)}"
-            say(line + (f"; added up: {show(totals[parent])}" if met else ""))
+    last = values[loss.node].name
+    say(f"\nBackward, with L = {'' if loss.array.size == 1 else 'sum of '}{last}")
+    say(f"  ∂L/∂{last} = {show(np.ones_like(loss.array))}")
+    for node, gradient, contributions in turns:
+        if node.op is not None:
+            say(f"  at {values[node].name} = {values[node].made}, G = {show(gradient)}")
+        for sent in filter(None, contributions):
+            line = f"    to {values[sent.to].name}: {sent.rule} = {show(sent.sent)}"
+            say(line + ("" if sent.first else f"; added up: {show(sent.total)}"))
 
     say("\nGradients of the leaves")
-    for node, name in names.items():
-        if node.op is None and node in totals:
-            say(f"  ∂L/∂{name} = {show(totals[node])}")
+    gradients = {turn.node: turn.gradient for turn in turns}
+    for node, value in values.items():
+        if value.made == "leaf":
+            say(f"  ∂L/∂{value.name} = {show(gradients[node])}")

@@ -1,19 +1,30 @@
 """The pictures that the examples share."""
 
+import io
 import itertools
+import math
+import textwrap
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import FancyBboxPatch, Patch
+from matplotlib.textpath import TextPath
 
 from .engine import Node
-from .explaining import show, tape, turns
+from .explaining import Names, Turn, Value, describe, parts
 from .tensors import Tensor
 
 BLUE, RED = "#0072B2", "#D55E00"  # apart in print and for colour-blind readers (Okabe and Ito)
+YELLOW = "#F0E442"
 
 
 def training_curves(
@@ -85,109 +96,318 @@ def training_curves(
     return figure
 
 
-def _arrange(
-    nodes: list[Node],
-) -> tuple[dict[Any, tuple[float, int]], dict[Any, dict[Any, None]]]:
+class Picture(Figure):
+    """A figure that a notebook shows at the end of a cell, whether or not `pyplot` is loaded."""
+
+    def _repr_png_(self) -> bytes:
+        file = io.BytesIO()
+        self.savefig(file, format="png")
+        return file.getvalue()
+
+
+def arrange(nodes: list[Node]) -> tuple[dict[Any, tuple[int, int]], dict[Any, dict[Any, float]]]:
     """For each place its column and row (of the loss, 0 and 0), and the places below it.
 
-    A place is a node, or (node, row): what its arrows keep free in a row that they pass.
+    A place is a node, or (node, row): what its arrows keep free in a row that they pass. The
+    trunk, a longest way to the loss, has column 0 to itself.
     """
-    depth = dict.fromkeys(nodes, 0)  # the longest way to the loss
+    depth, height = dict.fromkeys(nodes, 0), dict.fromkeys(nodes, 0)
     for node in reversed(nodes):
         for parent in node.parents:
-            depth[parent] = max(depth[parent], depth[node] + 1)
-    rows: list[list[Any]] = [[] for _ in range(max(depth.values()) + 1)]
+            depth[parent] = max(depth[parent], depth[node] + 1)  # the longest way to the loss
+    for node in nodes:
+        height[node] = max([height[parent] + 1 for parent in node.parents], default=0)
+    trunk = [nodes[-1]]
+    while trunk[-1].parents:
+        trunk.append(max(trunk[-1].parents, key=height.__getitem__))
+
+    rows: list[list[Any]] = [[] for _ in trunk]
     for node in nodes:
         rows[depth[node]].append(node)
-    leads_to: dict[Any, dict[Any, None]] = {node: {} for node in nodes}  # ordered sets
+    leads_to: dict[Any, dict[Any, float]] = {node: {} for node in nodes}
     for node in nodes:
-        for parent in node.parents:
+        for i, parent in enumerate(node.parents):
+            # Inputs come from left to right; less than a column tells them apart.
             below: Any = node
+            shift = (i + 0.5) / len(node.parents) - 0.5
             for row in range(depth[node] + 1, depth[parent]):
-                if (parent, row) not in leads_to:
-                    rows[row].append((parent, row))
-                    leads_to[parent, row] = {}
-                leads_to[parent, row][below] = None
-                below = parent, row
-            leads_to[parent][below] = None
+                place = parent, row
+                known = place in leads_to
+                leads_to.setdefault(place, {})[below] = shift
+                if known:
+                    break
+                rows[row].append(place)
+                below, shift = place, 0
+            else:
+                leads_to[parent][below] = shift
 
-    # Each row is put in the order of what its places lead to, so that few arrows cross.
-    where: dict[Any, tuple[float, int]] = {}
+    # Each place wants to be above those that it leads to, so that few arrows cross. Those beside
+    # the trunk are pushed outwards until there is room.
+    where: dict[Any, tuple[int, int]] = {}
     for row, places in enumerate(rows):
         wanted = {
-            place: sum(where[below][0] for below in leads_to[place]) / (len(leads_to[place]) or 1)
+            place: sum(where[below][0] + shift for below, shift in leads_to[place].items())
+            / (len(leads_to[place]) or 1)
             for place in places
         }
         places.sort(key=wanted.__getitem__)
-        where |= {place: (i - (len(places) - 1) / 2, row) for i, place in enumerate(places)}
+        middle = places.index(trunk[row])
+        where[trunk[row]] = 0, row
+        for before, place in itertools.pairwise(places[middle:]):
+            where[place] = max(where[before][0] + 1, round(wanted[place])), row
+        for before, place in itertools.pairwise(places[middle::-1]):
+            where[place] = min(where[before][0] - 1, round(wanted[place])), row
     return where, leads_to
 
 
-def graph(loss: Tensor, path: str | Path | None = None) -> Figure:
+SIZE, LINE, GAP = 11, 0.19, 0.65  # of letters in points; of a line and between rows in inches
+GREY = "#666666"
+STYLES: dict[str, dict[str, Any]] = {
+    "leaf": {"edgecolor": BLUE, "linewidth": 2.5, "label": "leaf: receives a gradient"},
+    "constant": {"edgecolor": GREY, "linestyle": "--", "label": "constant: needs none"},
+    "result": {"edgecolor": "black", "label": "result of an operation"},
+}
+
+
+class Text(NamedTuple):
+    """A line of text."""
+
+    text: str
+    colour: str = "black"
+    marked: bool = False  # since not all of its numbers are finite
+
+    @property
+    def width(self) -> float:
+        """In inches."""
+        return float(TextPath((0, 0), self.text, size=SIZE).get_extents().width / 72)
+
+    def draw(self, axes: Axes, x: float, y: float) -> None:
+        background = YELLOW if self.marked else "white" if self.colour == RED else "none"
+        box = {"facecolor": background, "edgecolor": "none", "pad": 1}
+        axes.text(x, y, self.text, color=self.colour, size=SIZE, ha="center", va="center", bbox=box)
+
+
+class Box(NamedTuple):
+    """A node on the page; all lengths are inches."""
+
+    x: float  # of its middle
+    y: float
+    width: float
+    height: float
+    texts: list[Text]
+
+
+class Arrow(NamedTuple):
+    """A way to the next row, from an input to its result, and what is sent back along it."""
+
+    end: Any  # the node of the result; or a place in a row that the arrow passes
+    points: list[tuple[float, float]]
+    label: Text | None = None
+
+    def at(self, y: float) -> float:
+        """Its x at this height."""
+        return float(np.interp(-y, [-v for _, v in self.points], [u for u, _ in self.points]))
+
+
+def _gradient(array: Any, before: str = "") -> Text:
+    """The numbers of a gradient, which has the shape of its node."""
+    return Text(before + parts(array)[1], RED, not np.isfinite(array).all())
+
+
+def _inside(node: Node, value: Value, gradient: Any) -> list[Text]:
+    """What stands in the box of a node."""
+    marked = not np.isfinite(node.result).all()
+    texts = [Text(f"{value.name} = {value.made}"), Text(value.shape)]
+    texts.append(Text(value.numbers, marked=marked))
+    if gradient is not None:
+        texts.append(_gradient(gradient, "grad "))
+    return [
+        whole._replace(text=line)
+        for whole in texts
+        for line in textwrap.wrap(whole.text, 30, break_long_words=False, break_on_hyphens=False)
+    ]
+
+
+def layout(
+    values: Mapping[Node, Value], turns: Sequence[Turn]
+) -> tuple[dict[Node, Box], list[Arrow], list[tuple[Text, float, float]]]:
+    """The box of each node, the arrows, and their labels with the place of each.
+
+    An input that is used twice has two arrows. Those that lead to one box end side by side.
+    """
+    gradients = {turn.node: turn.gradient for turn in turns}
+    inside = {node: _inside(node, value, gradients.get(node)) for node, value in values.items()}
+    width = {node: 0.2 + max(text.width for text in texts) for node, texts in inside.items()}
+    where, leads_to = arrange(list(values))
+    heights = [0.0] * (1 + max(row for _, row in where.values()))  # of the rows
+    for node, texts in inside.items():
+        row = where[node][1]
+        heights[row] = max(heights[row], 0.12 + LINE * len(texts))
+    floors = [0.0, *itertools.accumulate(height + GAP for height in heights)]
+    x, y, half = {}, {}, {}
+    for place, (column, row) in where.items():
+        x[place] = column * (0.3 + max(width.values()))
+        y[place] = floors[row] + heights[row] / 2
+        half[place] = 0.06 + LINE * len(inside[place]) / 2 if place in inside else heights[row] / 2
+
+    arrows: list[list[Arrow]] = [[] for _ in heights]
+
+    def draw(start: Any, end: Any, to: float, bend: float = 0, label: Text | None = None) -> None:
+        row = where[end][1]
+        top, bottom = floors[row + 1], floors[row + 1] - GAP  # between the rows
+        points = [
+            (x[start], y[start] - half[start]),
+            (x[start], top),
+            ((x[start] + to) / 2 + bend, (top + bottom) / 2),
+            (to, bottom),
+            (to, y[end] + half[end] if end in values else floors[row]),
+        ]
+        points = list(dict.fromkeys((u, round(v, 6)) for u, v in points))
+        arrows[row].append(Arrow(end, points, label))
+
+    for place, all_below in leads_to.items():
+        for below in all_below:
+            if below not in values:
+                draw(place, below, x[below])
+    for node, _, contributions in turns:
+        row, parents = where[node][1], node.parents
+        starts = [(parent, row + 1) if (parent, row + 1) in where else parent for parent in parents]
+        for i, which in enumerate(sorted(range(len(starts)), key=lambda i: x[starts[i]])):
+            start, sent = starts[which], contributions[which]
+            label = None if sent is None else _gradient(sent.sent)
+            to = x[node] + 0.6 * width[node] * ((i + 0.5) / len(starts) - 0.5)
+            twin = starts[:which].count(start) - (starts.count(start) - 1) / 2
+            draw(start, node, to, twin * (0.2 + (label.width if label else 0)), label)
+    boxes = {
+        node: Box(x[node], y[node], width[node], 2 * half[node], texts)
+        for node, texts in inside.items()
+    }
+    labels = [
+        placed for floor, row in zip(floors[1:], arrows) for placed in _place_labels(row, floor)
+    ]
+    return boxes, list(itertools.chain(*arrows)), labels
+
+
+def _place_labels(arrows: Sequence[Arrow], top: float) -> list[tuple[Text, float, float]]:
+    """The labels between two rows, each where it covers the fewest arrows and other labels."""
+    placed: list[tuple[Text, float, float]] = []
+    for arrow in arrows:
+        if (label := arrow.label) is None:
+            continue
+        half = label.width / 2 + 0.05
+
+        def covered(y: float) -> int:
+            x = arrow.at(y)
+            return sum(abs(other.at(y) - x) < half for other in arrows if other is not arrow) + sum(
+                abs(u - x) < half + text.width / 2 and abs(v - y) < LINE for text, u, v in placed
+            )
+
+        y = min((top - GAP * t for t in (0.5, 0.35, 0.65, 0.2, 0.75)), key=covered)
+        placed.append((label, arrow.at(y), y))
+    return placed
+
+
+def _shades(gradients: Mapping[Node, Any]) -> tuple[dict[Node, Any], dict[str, Any]]:
+    """The colour of each box, and of some sizes for the legend: the smaller, the paler.
+
+    The size of a gradient is its largest number. The logarithm counts: from the largest size in
+    the graph down to white, there are three powers of ten or more.
+    """
+    sizes = {node: float(np.abs(G).max(initial=0)) for node, G in gradients.items()}
+    logs = {node: math.log10(size) for node, size in sizes.items() if 0 < size < math.inf}
+    top = max(logs.values(), default=0)
+    span = max([3, *(top - log for log in logs.values())])
+
+    def shade(log: float) -> Any:
+        strength = 0.6 * (1 - (top - log) / span)
+        return tuple(1 - strength * (1 - channel) for channel in to_rgb(RED))
+
+    samples = {f"{10**log:.2g}": shade(log) for log in (top, top - span / 2, top - span)}
+    return {node: shade(log) for node, log in logs.items()}, samples
+
+
+def graph(loss: Tensor, path: str | Path | None = None, names: Names = None) -> Picture:
     """Draw the graph of `loss`: its nodes with their values and gradients, from top to bottom.
 
-    Blue boxes are leaves, white ones come from operations, grey ones are constants. An arrow
-    leads from each input of an operation to its result. A box shows the number that
-    `minigrad.explain` uses too, how the node was made, its value, and the gradient of `loss`
-    with respect to it. A picture of more than a hundred nodes is hard to read;
-    `minigrad.explain` says more.
+    An arrow leads from each input of an operation to its result. The contribution that the
+    input receives from there stands on it. A box shows the name that `minigrad.explain` uses
+    too, how the node was made, its value, and its gradient: the sum of the contributions. The
+    smaller the gradient, the paler the box. A picture of more than a hundred nodes is hard to
+    read, and a warning says what reads better.
 
     Parameters
     ----------
     loss : Tensor that requires grad
     path : path, optional
         Where to write the picture; the ending decides the format.
+    names : mapping from name to Tensor, or Module, optional
+        What to call these Tensors, instead of v1, v2, ..., as in `minigrad.explain`.
 
     Returns
     -------
     matplotlib.figure.Figure
+        At the end of a cell, a notebook shows it.
 
     Raises
     ------
     TypeError, RuntimeError
-        If `loss` is no Tensor; if it does not require grad, and so has no graph.
+        As in `minigrad.explaining.describe`.
     """
-    described, grads = tape(loss), {node: arriving for node, arriving, _ in turns(loss)}
-    nodes, texts = list(described), {}
-    for node, (name, made) in described.items():
-        values = [show(node.result)] + (["grad " + show(grads[node])] if node in grads else [])
-        # of large arrays, the range below the shape
-        texts[node] = "\n".join([f"{name} = {made}", *values]).replace("), ", ")\n")
-    lines = {node: text.split("\n") for node, text in texts.items()}
-    column = 0.5 + 0.065 * max(len(line) for text in lines.values() for line in text)  # inches
-    height = 0.6 + 0.14 * max(map(len, lines.values()))  # of a row, in inches
+    values, turns = describe(loss, names)
+    if len(values) > 100:
+        warnings.warn(
+            f"a picture of {len(values)} nodes is hard to read. Draw a part: plot.graph(x) shows "
+            "what any x on the way was made from. Or print it all: minigrad.explain(loss)",
+            stacklevel=2,
+        )
+    boxes, arrows, labels = layout(values, turns)
+    shades, samples = _shades({turn.node: turn.gradient for turn in turns})
+    kinds = {node: "result" if node.op else value.made for node, value in values.items()}
+    legend: list[Artist] = [
+        Patch(facecolor="white", **style)
+        for kind, style in STYLES.items() if kind in kinds.values()
+    ]  # fmt: skip
+    contribution = "contribution to a gradient"
+    legend.append(Line2D([], [], linestyle="", marker="$1$", color=RED, label=contribution))
+    texts = [text for box in boxes.values() for text in box.texts]
+    if any(text.marked for text in [*texts, *(text for text, _, _ in labels)]):
+        legend.append(Patch(facecolor=YELLOW, label="NaN or infinite"))
 
-    where, leads_to = _arrange(nodes)
-    x = {place: column * across for place, (across, _) in where.items()}
-    y = {place: height * row for place, (_, row) in where.items()}
-    # Half the height of each box, and of the tallest of its row, past which lines go straight.
-    half = {node: 0.05 + 0.07 * len(lines[node]) for node in nodes}
-    edge = dict.fromkeys(y.values(), 0.0)
-    for node in nodes:
-        edge[y[node]] = max(edge[y[node]], half[node])
-
-    width, tall = max(3.0, column + 2 * max(x.values())), max(3.0, height + max(y.values()))
-    figure = Figure(figsize=(width, tall), dpi=110)
+    spans = [(box.x, box.width) for box in boxes.values()]
+    spans += [(x, text.width) for text, x, _ in labels]
+    spans += [(arrow.points[-1][0], 0) for arrow in arrows]
+    left, right = min(x - width / 2 for x, width in spans), max(x + width / 2 for x, width in spans)
+    tall = max(box.y + box.height / 2 for box in boxes.values()) + 0.5 + 0.24 * max(3, len(legend))
+    wide = max(5.5, right - left + 0.3)
+    figure = Picture(figsize=(wide, tall), dpi=min(110, 60_000 / max(wide, tall)))  # PNG's limit
     axes = figure.add_axes((0, 0, 1, 1))
-    axes.set_xlim(-width / 2, width / 2)
-    axes.set_ylim((max(y.values()) - tall) / 2, (max(y.values()) + tall) / 2)
+    axes.set_xlim((left + right - wide) / 2, (left + right + wide) / 2)
+    axes.set_ylim(-0.15, tall - 0.15)
     axes.axis("off")
-    segments: list[tuple[Any, Any]] = []
-    for place, all_below in leads_to.items():
-        start, bottom = ((x[place], y[place] + sign * edge[y[place]]) for sign in (1, -1))
-        if place in texts:
-            start = x[place], y[place] - half[place]
-            colour = "white" if place.parents else "#CFE6F5" if place in grads else "#E6E6E6"
-            box = {"boxstyle": "round", "facecolor": colour, "edgecolor": "black"}
-            axes.text(x[place], y[place], texts[place], ha="center", va="center", size=8, bbox=box)
-        for below in all_below:
-            points = [start, bottom, (x[below], y[below] + edge[y[below]])]
-            if below in texts:
-                points = list(dict.fromkeys([*points, (x[below], y[below] + half[below])]))
-                head = {"arrowstyle": "-|>", "color": BLUE, "shrinkA": 0, "shrinkB": 0}
-                axes.annotate("", points[-1], points[-2], arrowprops=head)
-            segments += itertools.pairwise(points)
-    axes.add_collection(LineCollection(segments, colors=BLUE, linewidths=1.5))
+
+    lines = [line for arrow in arrows for line in itertools.pairwise(arrow.points)]
+    axes.add_collection(LineCollection(lines, colors=GREY, linewidths=1.5))
+    for arrow in arrows:
+        if arrow.end in boxes:
+            head = {"arrowstyle": "-|>", "color": GREY, "shrinkA": 0, "shrinkB": 0}
+            axes.annotate("", arrow.points[-1], arrow.points[-2], size=14, arrowprops=head)
+    for text, x, y in labels:
+        text.draw(axes, x, y)
+    for node, (x, y, width, height, inside) in boxes.items():
+        corner, rounded = (x - width / 2, y - height / 2), "round,pad=0,rounding_size=0.06"
+        colour = shades.get(node, "white")
+        style = {"facecolor": colour, **STYLES[kinds[node]]}
+        axes.add_patch(FancyBboxPatch(corner, width, height, rounded, **style))
+        for i, text in enumerate(inside):
+            text.draw(axes, x, y + LINE * (len(inside) / 2 - i - 0.5))
+
+    shaded = [
+        Patch(facecolor=shade, edgecolor="black", label=f"|grad| up to {size}")
+        for size, shade in samples.items()
+    ]
+    place: dict[str, Any] = {"bbox_to_anchor": (0.5, 1), "frameon": False, "fontsize": SIZE}
+    axes.add_artist(axes.legend(handles=legend, loc="upper right", **place))
+    axes.legend(handles=shaded, loc="upper left", **place)
     if path is not None:
         figure.savefig(path)
     return figure
