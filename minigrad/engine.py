@@ -17,9 +17,10 @@ If x is used in several places, L depends on x through each of them. The VJP of 
 a contribution, and the gradient of x is their sum.
 
 While operations are recorded, each creates a `Node`, which points to the nodes of its inputs,
-its parents. Together they are the graph. A node is a consumer of each of its parents. A leaf is
-a node that no operation created: it holds a parameter, that is an array to be trained, or a
-constant, which needs no gradient.
+its parents. Together they are the graph. A node is a consumer of each of its parents. Two kinds of
+nodes were not created by an operation: a leaf, which holds a parameter, that is an array to be
+trained, and receives a gradient; and a constant, which needs none. (`Tensor.is_leaf`, as in
+PyTorch, is True of both.)
 
 This file imports neither operations nor Tensors, the arrays that a user handles: `tensors.py`
 creates the nodes.
@@ -44,14 +45,14 @@ def name_of(op: Callable[..., Any]) -> str:
 
 
 class Node:
-    """The record of one operation, or of a leaf, whose node is made when it is first used.
+    """The record of one operation, or of a leaf or constant, made when it is first used.
 
     Attributes
     ----------
     result : numpy.ndarray
-        What the operation returned, or the numbers of the leaf.
+        What the operation returned, or the numbers of the leaf or constant.
     op : callable or None
-        The operation; None for a leaf.
+        The operation; None for a leaf and for a constant.
     parents : tuple of Node
         One for each input, constants included.
     vjps : tuple of callable or None
@@ -84,7 +85,7 @@ class Node:
 
     @property
     def name(self) -> str:
-        """The name of the operation; empty for a leaf."""
+        """The name of the operation; empty for a leaf and for a constant."""
         return "" if self.op is None else name_of(self.op)
 
 

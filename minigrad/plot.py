@@ -1,5 +1,6 @@
 """The pictures that the examples share."""
 
+import functools
 import io
 import itertools
 import math
@@ -15,9 +16,10 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyBboxPatch, Patch
-from matplotlib.textpath import TextPath
+from matplotlib.textpath import text_to_path
 
 from .engine import Node
 from .explaining import Names, Turn, Value, describe, parts
@@ -160,13 +162,19 @@ def arrange(nodes: list[Node]) -> tuple[dict[Any, tuple[int, int]], dict[Any, di
     return where, leads_to
 
 
-SIZE, LINE, GAP = 11, 0.19, 0.65  # of letters in points; of a line and between rows in inches
-GREY = "#666666"
+SIZE, LINE, GAP = 11, 0.19, 0.6  # of letters in points; of a line and between rows in inches
+LETTERS, GREY = FontProperties(size=SIZE), "#666666"
 STYLES: dict[str, dict[str, Any]] = {
     "leaf": {"edgecolor": BLUE, "linewidth": 2.5, "label": "leaf: receives a gradient"},
     "constant": {"edgecolor": GREY, "linestyle": "--", "label": "constant: needs none"},
     "result": {"edgecolor": "black", "label": "result of an operation"},
 }
+
+
+@functools.lru_cache(1000)
+def _width(text: str) -> float:
+    width, _, _ = text_to_path.get_text_width_height_descent(text, LETTERS, ismath=False)
+    return float(width) / 72
 
 
 class Text(NamedTuple):
@@ -179,12 +187,13 @@ class Text(NamedTuple):
     @property
     def width(self) -> float:
         """In inches."""
-        return float(TextPath((0, 0), self.text, size=SIZE).get_extents().width / 72)
+        return _width(self.text)
 
     def draw(self, axes: Axes, x: float, y: float) -> None:
         background = YELLOW if self.marked else "white" if self.colour == RED else "none"
         box = {"facecolor": background, "edgecolor": "none", "pad": 1}
-        axes.text(x, y, self.text, color=self.colour, size=SIZE, ha="center", va="center", bbox=box)
+        style: dict[str, Any] = {"color": self.colour, "fontproperties": LETTERS, "bbox": box}
+        axes.text(x, y, self.text, ha="center", va="center", parse_math=False, **style)
 
 
 class Box(NamedTuple):
@@ -294,7 +303,7 @@ def _place_labels(arrows: Sequence[Arrow], top: float) -> list[tuple[Text, float
     for arrow in arrows:
         if (label := arrow.label) is None:
             continue
-        half = label.width / 2 + 0.05
+        half = label.width / 2 + 0.1
 
         def covered(y: float) -> int:
             x = arrow.at(y)
@@ -362,7 +371,7 @@ def graph(loss: Tensor, path: str | Path | None = None, names: Names = None) -> 
         )
     boxes, arrows, labels = layout(values, turns)
     shades, samples = _shades({turn.node: turn.gradient for turn in turns})
-    kinds = {node: "result" if node.op else value.made for node, value in values.items()}
+    kinds = {node: value.made if node.op is None else "result" for node, value in values.items()}
     legend: list[Artist] = [
         Patch(facecolor="white", **style)
         for kind, style in STYLES.items() if kind in kinds.values()

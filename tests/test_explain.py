@@ -11,6 +11,7 @@ from helpers import assert_drawn
 
 import minigrad as mg
 from minigrad import engine, functional as F, more_ops, nn, ops, plot
+from minigrad.explaining import describe
 
 WORKED = """\
 Forward
@@ -83,17 +84,34 @@ def with_nan():
     return (x * 2).sum()
 
 
-def whole_step():
-    model = nn.MLP(784, 10, [20, 10])
+def whole_step(model=None):
+    model = model or nn.MLP(784, 10, [20, 10])
     return F.nll_loss(model(mg.randn(5, 28, 28)), np.arange(5))
 
 
+def used_five_times():
+    x = mg.tensor(2.0, requires_grad=True)
+    return x * 1 + x * 2 + x * 3 + x * 4 + x * 5
+
+
+def recurrence(steps=30):
+    w, h = mg.tensor(0.4, requires_grad=True), mg.tensor(0.5)
+    for _ in range(steps):
+        h = (w * h).tanh()
+    return h
+
+
+def stacked():
+    x = mg.arange(12.0, requires_grad=True)
+    return mg.stack([x, x * 2, mg.ones(12), x, x.exp()])
+
+
 GRAPHS = {
-    "broadcast": (broadcast, "to v2: G, summed over what broadcasting repeated = [2, 2, 2]"),
+    "broadcast": (broadcast, "to v2: G, summed over what broadcasting repeated = (3,): [2, 2, 2]"),
     "reused": (reused, "to v1: G * v1 = 20; added up: 45"),
     "its own rule": (
         lambda: own_operation(mg.ones(7, requires_grad=True)),
-        "to v1: its own rule = (7,), all 1",
+        "to v1: its own rule = (7,): all 1",
     ),
     "a rule of one's own": (
         lambda: square(mg.tensor(3.0, requires_grad=True)),
@@ -105,21 +123,24 @@ GRAPHS = {
     ),
     "its own rule, but our name": (
         lambda: relu(mg.tensor([-1.0, 2.0], requires_grad=True)),
-        "to v1: its own rule = [0.1, 1]",
+        "to v1: its own rule = (2,): [0.1, 1]",
     ),
-    "one for many": (one_for_many, "to v1: G * v2 = (3, 3), all 0.5"),
-    "NaN": (with_nan, "v1 = leaf = (3, 4), all 1, 2 not finite"),
+    "one for many": (one_for_many, "to v1: G * v2 = (3, 3): all 0.5"),
+    "NaN": (with_nan, "v1 = leaf = (3, 4): all 1, 2 not finite"),
     "nothing": (lambda: mg.ones(0, 3, requires_grad=True).sum(), "v1 = leaf = (0, 3)\n"),
     "picked twice": (
         lambda: mg.ones(3, requires_grad=True)[[0, 0, 2]],
-        "to v1: G where v1 was picked (the sum of several), else 0 = [2, 0, 1]",
+        "to v1: G where v1 was picked (the sum of several), else 0 = (3,): [2, 0, 1]",
     ),
-    "the MLP": (whole_step, "Gᵀ @ v9 = (10, 10), "),
+    "used five times": (used_five_times, "to v1: G * v3 = 2; added up: 14\n"),
+    "a recurrence": (recurrence, "v62 = tanh(v61)"),
+    "one input in three places of five": (stacked, "v5 = stack(v1, v3, v6, v1, v4)"),
+    "the MLP": (whole_step, "Gᵀ @ v9 = (10, 10): "),
     "no scalar": (
         lambda: mg.ones(2, requires_grad=True) * 3,
-        "\nBackward, with L = sum of v3\n  ∂L/∂v3 = [1, 1]\n",
+        "\nBackward, with L = sum of v3\n  ∂L/∂v3 = (2,): [1, 1]\n",
     ),
-    "no scalar, its leaf": (lambda: mg.ones(2, requires_grad=True) * 3, "∂L/∂v1 = [3, 3]"),
+    "no scalar, its leaf": (lambda: mg.ones(2, requires_grad=True) * 3, "∂L/∂v1 = (2,): [3, 3]"),
     "no element": (lambda: mg.ones(0, requires_grad=True) * 3, "with L = sum of v3\n"),
     "one element": (lambda: mg.ones(1, 1, requires_grad=True) * 3, "with L = v3\n"),
     "a leaf": (lambda: mg.ones((), requires_grad=True), "∂L/∂v1 = 1"),
@@ -134,25 +155,48 @@ def test_graphs_of_every_kind(name, capsys, tmp_path):
     assert line in capsys.readouterr().out
     figure = plot.graph(loss, tmp_path / "graph.png")
     assert_drawn(tmp_path / "graph.png")
-    boxes = [text for text in figure.axes[0].texts if text.get_text()]
-    shown = " ".join(text.get_text() for text in boxes)
-    assert all(f"v{i} = " in shown for i in range(1, len(boxes) + 1))
-    assert_nothing_overlaps(figure)
+    values, turns = describe(loss)
+    boxes, arrows, labels = plot.layout(values, turns)
+    assert_nothing_overlaps(boxes, arrows)
+    written = texts_of(figure)
+    for value in values.values():
+        assert any(text.startswith(f"{value.name} = ") for text in written)
+    assert len(labels) == sum(len(list(filter(None, turn.contributions))) for turn in turns)
+    assert_texts_fit(figure, boxes)
 
 
-def assert_nothing_overlaps(figure):
-    """That boxes neither touch each other nor leave the page, and no line runs through one."""
+def texts_of(figure):
+    return [text.get_text() for text in figure.axes[0].texts if text.get_text()]
+
+
+def assert_nothing_overlaps(boxes, arrows):
+    """That boxes do not touch each other, and no arrow runs through one."""
+    where = [(b.x, b.y, b.width / 2, b.height / 2) for b in boxes.values()]
+    for i, (x, y, wide, tall) in enumerate(where):
+        for u, v, w, t in where[:i]:
+            assert abs(x - u) > wide + w or abs(y - v) > tall + t
+    for arrow in arrows:
+        for (x, y), (u, v) in zip(arrow.points, arrow.points[1:]):
+            for s in np.linspace(0, 1, 50):
+                at = x + s * (u - x), y + s * (v - y)
+                for p, q, wide, tall in where:
+                    assert abs(at[0] - p) > wide - 1e-3 or abs(at[1] - q) > tall - 1e-3
+
+
+def assert_texts_fit(figure, boxes):
+    """That each text of a box stands inside of it, and all texts on the page."""
     (axes,) = figure.axes
-    boxes = [text.get_bbox_patch().get_window_extent() for text in axes.texts if text.get_text()]
-    for i, box in enumerate(boxes):
-        assert figure.bbox.containsx(box.x0) and figure.bbox.containsx(box.x1)
-        assert not any(box.overlaps(other) for other in boxes[:i])
-    along = np.linspace(0, 1, 100)[:, None]
-    segments = [segment for lines in axes.collections for segment in lines.get_segments()]
-    arrows = [(text.xyann, text.xy) for text in axes.texts if not text.get_text()]
-    for start, end in map(axes.transData.transform, [*segments, *arrows]):
-        points = (1 - along) * start + along * end
-        assert not any(box.padded(-2).contains(*point) for box in boxes for point in points)
+    patches = [patch.get_window_extent() for patch in axes.patches]
+    assert len(patches) == len(boxes)
+    texts = [text for text in axes.texts if text.get_text()]
+    extents = [text.get_window_extent() for text in texts]
+    inside = sum(len(box.texts) for box in boxes.values())
+    for extent in extents[-inside:]:  # labels come first
+        assert any(p.x0 < extent.x0 and extent.x1 < p.x1 and p.y0 < extent.y0 and extent.y1 < p.y1
+                   for p in patches)  # fmt: skip
+    for extent in [*extents, *patches]:
+        assert 0 <= extent.x0 and extent.x1 <= figure.bbox.x1
+        assert 0 <= extent.y0 and extent.y1 <= figure.bbox.y1
 
 
 @mg.operation
