@@ -146,7 +146,8 @@ def describe(loss: Tensor, names: Names = None) -> tuple[dict[Node, Value], list
 
 def _called(nodes: Iterable[Node], names: Names) -> dict[Node, str]:
     """The name of each node: that of its Tensor, or v1, v2, ..."""
-    named = dict(names.named_parameters()) if isinstance(names, Module) else names or {}
+    named = dict(names.named_parameters()) if isinstance(names, Module) else names
+    named = {} if named is None else named
     if not isinstance(named, Mapping) or not all(isinstance(x, Tensor) for x in named.values()):
         raise TypeError(f"names must be a Module, or a mapping from name to Tensor, got {names!r}")
     first: dict[Any, str] = {
@@ -222,8 +223,8 @@ def explain(loss: Tensor, names: Names = None) -> None:
     """
     values, turns = describe(loss, names)
     say("Forward")
-    for name, made, shape, numbers in values.values():
-        say(f"  {name} = {made} = {shape and shape + ': '}{numbers}")
+    for name, made, *shape_and_numbers in values.values():
+        say(f"  {name} = {made} = {': '.join(filter(None, shape_and_numbers))}")
 
     last = values[loss.node].name
     say(f"\nBackward, with L = {'' if loss.array.size == 1 else 'sum of '}{last}")

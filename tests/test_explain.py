@@ -7,7 +7,9 @@ import sys
 
 import numpy as np
 import pytest
-from helpers import assert_drawn
+from helpers import assert_drawn, child
+from matplotlib.colors import to_rgb
+from matplotlib.legend import Legend
 
 import minigrad as mg
 from minigrad import engine, functional as F, more_ops, nn, ops, plot
@@ -132,9 +134,9 @@ GRAPHS = {
         lambda: mg.ones(3, requires_grad=True)[[0, 0, 2]],
         "to v1: G where v1 was picked (the sum of several), else 0 = (3,): [2, 0, 1]",
     ),
-    "used five times": (used_five_times, "to v1: G * v3 = 2; added up: 14\n"),
+    "used five times": (used_five_times, "to v1: G * v4 = 2; added up: 14\n"),
     "a recurrence": (recurrence, "v62 = tanh(v61)"),
-    "one input in three places of five": (stacked, "v5 = stack(v1, v3, v6, v1, v4)"),
+    "one input in three places of five": (stacked, "v6 = stack(v1, v3, v5, v1, v4)"),
     "the MLP": (whole_step, "Gᵀ @ v9 = (10, 10): "),
     "no scalar": (
         lambda: mg.ones(2, requires_grad=True) * 3,
@@ -223,6 +225,196 @@ def test_explain_where_characters_are_missing(encoding, lines, monkeypatch):
     stdout.seek(0)
     printed = stdout.read()
     assert all(line in printed for line in lines), printed
+
+
+def lines_of(make, capsys, **options):
+    mg.explain(make, **options)
+    return capsys.readouterr().out.splitlines()
+
+
+def test_names_are_those_of_a_model_or_of_a_mapping(capsys):
+    model = nn.MLP(784, 10, [20])
+    loss = whole_step(model)
+    for names in (model, dict(model.named_parameters())):
+        lines = lines_of(loss, capsys, names=names)
+        assert "  main.0.bias = leaf = (20,): " in "\n".join(lines)
+        assert any("v2 = linear(v1, main.0.weight, main.0.bias)" in line for line in lines)
+        assert any("to main.2.weight: Gᵀ @ v3 = (10, 20): " in line for line in lines)
+        assert any(line.startswith("  ∂L/∂main.2.bias = (10,): ") for line in lines)
+        written = texts_of(plot.graph(loss, names=names))
+        assert "main.0.bias = leaf" in written and "v1 = constant" in written
+
+
+def test_results_and_constants_have_names_too_and_nothing_has_two(capsys):
+    x, c = mg.tensor(2.0, requires_grad=True), mg.tensor(3.0)
+    y = x * c
+    unused = mg.ones(3, requires_grad=True) * 2
+    loss = y + x
+    names = {"v1": y, "c": c, "x": x, "again": x, "unused": unused, "": loss}
+    assert lines_of(loss, capsys, names=names)[1:5] == [
+        "  x = leaf = 2", "  c = constant = 3", "  v1 = mul(x, c) = 6", "  v2 = add(v1, x) = 8",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("names", [{"x": 3}, {"x": np.ones(2)}, [mg.ones(2)], "x", mg.ones(2)])
+@pytest.mark.parametrize("show", [mg.explain, plot.graph])
+def test_names_must_name_tensors(show, names):
+    with pytest.raises(TypeError, match="names must be a Module, or a mapping from name to Tensor"):
+        show(mg.ones(1, requires_grad=True) * 2, names=names)
+
+
+def replace(x):
+    x.data = mg.tensor(2.4)
+
+
+def subtract(x):
+    x.data -= 0.6
+
+
+@pytest.mark.parametrize(
+    "change, value",
+    [
+        (replace, "3 (replaced since then by 2.4)"),
+        (subtract, "unknown (changed in place since then, to 2.4)"),
+    ],
+)
+def test_numbers_that_have_changed_since_are_not_passed_off_as_those_of_then(change, value, capsys):
+    x = mg.tensor(3.0, requires_grad=True)
+    before, names = x + 0, {"x": x}
+    y = x * x
+    assert lines_of(y, capsys, names=names)[1] == "  x = leaf = 3"
+    change(x)
+    lines = lines_of(y, capsys, names=names)
+    assert lines[1:3] == [f"  x = leaf = {value}", "  v1 = mul(x, x) = 9"]
+    assert value in " ".join(texts_of(plot.graph(y, names=names)))
+    assert lines_of(before, capsys)[1] == f"  v1 = leaf = {value}"
+    assert lines_of(x * x, capsys)[1:3] == ["  v1 = leaf = 2.4", "  v2 = mul(v1, v1) = 5.76"]
+
+
+def test_a_constant_that_has_changed_since(capsys):
+    x, c = mg.ones(2, requires_grad=True), mg.ones(2)
+    loss = (x + c).sum()
+    c += 1
+    lines = lines_of(loss, capsys)
+    assert "  v2 = constant = (2,): unknown (changed in place since then, to [2, 2])" in lines
+
+
+def arriving(x, names):
+    """What the turns of a graph bring to the node of this name, as (rule, sent, sum, first, last)."""
+    values, turns = describe(x, names)
+    (node,) = (node for node, value in values.items() if value.name == "x")
+    sent = [s for turn in turns for s in turn.contributions if s is not None and s.to is node]
+    return [(s.rule, float(s.sent), float(s.total), s.first, s.last) for s in sent]
+
+
+def test_the_turns_tell_what_comes_first_and_when_a_gradient_is_complete():
+    x = mg.tensor(3.0, requires_grad=True)
+    assert arriving(x * x, {"x": x}) == [
+        ("G * x", 3, 3, True, False), ("G * x", 3, 6, False, True),
+    ]  # fmt: skip
+    assert arriving(x * 2, {"x": x}) == [("G * v1", 2, 2, True, True)]
+    assert [total for _, _, total, _, _ in arriving(x * 1 + x * 2 + x * 3, {"x": x})] == [3, 5, 6]
+    _, turns = describe(x * 2)
+    assert [len(turn.contributions) for turn in turns] == [2, 0]
+    assert turns[0].contributions[1] is None  # a constant
+
+
+def labels_of(loss):
+    return [text.text for text, _, _ in plot.layout(*describe(loss))[2]]
+
+
+def test_each_contribution_stands_on_its_edge_and_the_sum_in_the_box():
+    labels = labels_of(used_five_times())
+    assert sorted(labels) == ["1"] * 9 + ["2", "3", "4", "5"]  # 8 arrive at sums
+    assert "grad 15" in texts_of(plot.graph(used_five_times()))
+    x = mg.tensor(3.0, requires_grad=True)
+    boxes, arrows, labels = plot.layout(*describe(x * x))
+    assert len(arrows) == 2 and [text.text for text, _, _ in labels] == ["3", "3"]
+    (_, left, y), (_, right, v) = labels
+    assert y == v and right - left > 0.2  # inches
+
+
+def test_small_arrays_show_their_shapes(capsys):
+    written = texts_of(plot.graph(broadcast()))
+    assert {"(2, 3)", "(3,)", "grad [6, 6, 6]"} <= {*written}, written
+
+
+def test_value_and_gradient_differ_in_colour_and_what_is_not_finite_is_marked():
+    (axes,) = plot.graph(with_nan()).axes
+    texts = {text.get_text(): text for text in axes.texts if text.get_text()}
+    colours = {text.get_color() for text in texts.values()}
+    assert colours == {"black", plot.RED} and texts["grad 1"].get_color() == plot.RED
+    marks = {
+        name for name, text in texts.items()
+        if np.allclose(text.get_bbox_patch().get_facecolor()[:3], to_rgb(plot.YELLOW))
+    }  # fmt: skip
+    assert marks == {"all 1, 2 not finite", "all 2, 2 not finite", "nan"}
+    assert "NaN or infinite" in meanings(axes)
+    assert "NaN or infinite" not in meanings(plot.graph(broadcast()).axes[0])
+    x = mg.tensor(np.inf, requires_grad=True)
+    (axes,) = plot.graph(x).axes
+    (endless,) = (text for text in axes.texts if text.get_text() == "inf")
+    assert np.allclose(endless.get_bbox_patch().get_facecolor()[:3], to_rgb(plot.YELLOW))
+
+
+def meanings(axes):
+    legends = axes.findobj(Legend)
+    return [text.get_text() for legend in legends for text in legend.get_texts()]
+
+
+def test_a_legend_names_what_occurs_and_a_constant_is_not_called_a_leaf():
+    one = "leaf: receives a gradient", "constant: needs none", "result of an operation"
+    assert {*one, "contribution to a gradient"} < {*meanings(plot.graph(used_five_times()).axes[0])}
+    assert one[1] not in meanings(plot.graph(broadcast()).axes[0])
+
+
+def test_a_vanishing_gradient_is_seen_and_the_trunk_keeps_its_column():
+    loss = recurrence()
+    values, turns = describe(loss)
+    trunk = [node for node in values if node.op is not None]
+    boxes, _, _ = plot.layout(values, turns)
+    assert {boxes[node].x for node in trunk} == {0}
+    (axes,) = plot.graph(loss).axes
+    patches = {
+        (patch.get_x() + patch.get_width() / 2, patch.get_y()): patch for patch in axes.patches
+    }
+    blue = [
+        patch.get_facecolor()[2]
+        for (x, y), patch in sorted(patches.items(), key=lambda p: p[0][1])
+        if abs(x) < 0.01
+    ]
+    shades = blue[: len(trunk)]
+    assert shades == sorted(shades) and len({*shades}) > 30  # the way up, paler and paler
+    assert shades[0] < 0.5 and shades[-1] > 0.95
+
+
+def test_a_gradient_of_zero_leaves_its_box_white():
+    x = mg.tensor([-1.0, -2.0], requires_grad=True)
+    (axes,) = plot.graph(F.relu(x).sum()).axes
+    whites = [patch.get_facecolor() == (1, 1, 1, 1) for patch in axes.patches]
+    assert whites.count(True) == 1
+
+
+def test_above_a_hundred_nodes_it_warns_at_once(monkeypatch, recwarn):
+    plot.graph(recurrence(49))
+    assert not recwarn.list
+    monkeypatch.setattr(plot, "layout", lambda *_: 1 / 0)
+    with pytest.warns(UserWarning, match="102 nodes is hard to read. Draw a part: plot.graph.x"):
+        with pytest.raises(ZeroDivisionError):
+            plot.graph(recurrence(50))
+
+
+def test_a_notebook_shows_the_picture_without_pyplot():
+    code = """if True:
+        import sys
+        import minigrad as mg
+        from minigrad import plot
+        x = mg.ones(2, requires_grad=True)
+        picture = plot.graph((x * x).sum())
+        assert "matplotlib.pyplot" not in sys.modules
+        assert picture._repr_png_().startswith(b"\\x89PNG")
+    """
+    child(code=code)
 
 
 def test_explain_changes_nothing(capsys):
