@@ -150,15 +150,15 @@ def _called(nodes: Iterable[Node], names: Names) -> dict[Node, str]:
     named = {} if named is None else named
     if not isinstance(named, Mapping) or not all(isinstance(x, Tensor) for x in named.values()):
         raise TypeError(f"names must be a Module, or a mapping from name to Tensor, got {names!r}")
-    first: dict[Any, str] = {
-        tensor: str(name) for name, tensor in reversed([*named.items()])
-    }  # of several names
-    results = {tensor.node: name for tensor, name in first.items() if not tensor.is_leaf}
-    called, free = {}, (v for i in count(1) if (v := f"v{i}") not in first.values())
+    # Of several names of a Tensor, the first.
+    given: dict[Any, str] = {tensor: str(name) for name, tensor in reversed([*named.items()])}
+    results = {tensor.node: name for tensor, name in given.items() if not tensor.is_leaf}
+    taken = {*given.values()}
+    called, free = {}, (name for i in count(1) if (name := f"v{i}") not in taken)
     for node in nodes:
         # A Tensor that was given another array has left the node of the old one.
         tensor = node.tensor() if node.op is None else None
-        called[node] = results.get(node) or first.get(tensor) or next(free)
+        called[node] = results.get(node) or given.pop(tensor, None) or next(free)
     return called
 
 

@@ -291,6 +291,16 @@ def test_numbers_that_have_changed_since_are_not_passed_off_as_those_of_then(cha
     assert lines_of(x * x, capsys)[1:3] == ["  v1 = leaf = 2.4", "  v2 = mul(v1, v1) = 5.76"]
 
 
+def test_a_tensor_with_two_arrays_in_one_graph_is_not_two_of_one_name(capsys):
+    x = mg.tensor(3.0, requires_grad=True)
+    y = x * x
+    replace(x)
+    assert lines_of(y * x, capsys, names={"x": x})[1:5] == [
+        "  x = leaf = 3 (replaced since then by 2.4)", "  v1 = mul(x, x) = 9",
+        "  v2 = leaf = 2.4", "  v3 = mul(v1, v2) = 21.6",
+    ]  # fmt: skip
+
+
 def test_a_constant_that_has_changed_since(capsys):
     x, c = mg.ones(2, requires_grad=True), mg.ones(2)
     loss = (x + c).sum()

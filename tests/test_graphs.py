@@ -11,7 +11,8 @@ import torch.nn.functional
 from hypothesis import given, settings, strategies as st
 
 import minigrad as mg
-from minigrad import functional
+from minigrad import functional, plot
+from minigrad.explaining import describe
 from minigrad.testing import arrays
 
 SHAPES = [(), (1,), (3,), (1, 3), (2, 1), (2, 3), (3, 2), (2, 1, 3)]
@@ -100,3 +101,41 @@ def test_gradients_of_all_leaves_are_those_of_pytorch(graph):
     for x, y in zip(ours, theirs):
         largest = y.grad.abs().max()
         np.testing.assert_allclose(x.grad, y.grad, rtol=1e-9, atol=1e-9 * max(1, largest))
+
+
+@given(graphs())
+def test_the_description_of_a_sweep_adds_up_to_the_gradients(graph):
+    inputs, steps = graph
+    leaves = [mg.Tensor(a, requires_grad=True) for a in inputs]
+    total = run(leaves, steps, functional)
+    values, turns = describe(total, {f"leaf {i}": x for i, x in enumerate(leaves)})
+    total.backward()
+    at = {turn.node: i for i, turn in enumerate(turns)}
+    received = {}
+    for i, turn in enumerate(turns):
+        for sent in filter(None, turn.contributions):
+            so_far = received.setdefault(sent.to, [])
+            assert sent.first == (not so_far) and at[sent.to] > i
+            so_far.append(sent)
+    for node, all_sent in received.items():
+        assert [sent.last for sent in all_sent] == [False] * (len(all_sent) - 1) + [True]
+        np.testing.assert_array_equal(all_sent[-1].total, turns[at[node]].gradient)
+        summed = sum(sent.sent for sent in all_sent)
+        np.testing.assert_allclose(summed, turns[at[node]].gradient, rtol=1e-9, atol=1e-9)
+    names = {value.name: node for node, value in values.items()}
+    assert len(names) == len(values)
+    for i, x in enumerate(leaves):
+        np.testing.assert_array_equal(turns[at[names[f"leaf {i}"]]].gradient, x.grad)
+
+
+@settings(max_examples=30)
+@given(graphs())
+def test_no_place_of_a_picture_is_taken_twice(graph):
+    inputs, steps = graph
+    total = run([mg.Tensor(a, requires_grad=True) for a in inputs], steps, functional)
+    nodes = list(describe(total)[0])
+    where, leads_to = plot.arrange(nodes)
+    assert len({*where.values()}) == len(where)
+    assert {row for column, row in where.values() if column == 0} == {r for _, r in where.values()}
+    for place, all_below in leads_to.items():  # arrows lead from each row to the next
+        assert all(where[below][1] == where[place][1] - 1 for below in all_below)
