@@ -337,11 +337,11 @@ def test_each_contribution_stands_on_its_edge_and_the_sum_in_the_box():
     labels = labels_of(used_five_times())
     assert sorted(labels) == ["1"] * 9 + ["2", "3", "4", "5"]  # 8 arrive at sums
     assert "grad 15" in texts_of(plot.graph(used_five_times()))
-    x = mg.tensor(3.0, requires_grad=True)
+    x = mg.tensor([3.0, 0.25, -0.75], requires_grad=True)
     boxes, arrows, labels = plot.layout(*describe(x * x))
-    assert len(arrows) == 2 and [text.text for text, _, _ in labels] == ["3", "3"]
-    (_, left, y), (_, right, v) = labels
-    assert y == v and right - left > 0.2  # inches
+    (text, left, y), (other, right, v) = labels
+    assert len(arrows) == 2 and text == other and text.text == "[3, 0.25, -0.75]"
+    assert y == v and right - left > text.width  # side by side
 
 
 def test_small_arrays_show_their_shapes(capsys):
