@@ -21,8 +21,8 @@ train_set, test_set = common.load(args.data)
 # and the scale is arbitrary. We subtract the mean and divide by the standard deviation.
 #
 # Both are those of the training set, and the test set is normalised with the same two numbers.
-# Its own statistics are something that a model in use could not know: whoever uses them, even
-# for something as harmless as a mean, no longer tests what will happen on new data.
+# Its own statistics are something that a model in use could not know. A test that uses them, even
+# for something as harmless as a mean, no longer shows what will happen on new data.
 
 # %%
 images, test_images = train_set.data.numpy(), test_set.data.numpy()  # normalised
@@ -34,12 +34,12 @@ print(f"after normalisation, test set: {test_images.mean():.4f} and {test_images
 print(f"paper becomes {images.min():.4f}, the blackest ink {images.max():.4f}")
 
 # %% [markdown]
-# Three digits, with the number of every pixel written into it. Normalised, paper lies below 0
+# Two digits, with the number of every pixel written into it. Normalised, paper lies below 0
 # (blue) and ink above (red).
 
 # %%
 order = np.random.default_rng(args.seed).permutation(len(train_set))
-columns = 1 if args.quick else 3
+columns = 1 if args.quick else 2
 width = 1.2 + 3.25 * columns
 edges = {"left": 0.01, "right": 1 - 0.85 / width, "bottom": 0.01, "top": 0.95, "wspace": 0.04}
 # Without a layout engine, which would lay out thousands of numbers twice

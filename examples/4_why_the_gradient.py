@@ -81,11 +81,11 @@ print(f"  {args.directions} random directions: best {changes.min():+.5f}, "
 print(f"  against the gradient: {downhill:+.5f}")
 print(f"  predicted: spread {spread:.5f}, limit {bound:.5f}")
 common.claim(
-    "The step against the gradient lowers the loss ten times as far as the best random step.",
+    "The step against the gradient lowers the loss ten times as far as the best random step",
     downhill < 10 * changes.min() < 0, f"{downhill / changes.min():.0f} times",
 )  # fmt: skip
 common.claim(
-    "The changes by random steps spread as predicted, to within a third.",
+    "The changes by random steps spread as predicted, to within a third",
     2 / 3 < changes.std() / spread < 4 / 3, f"{changes.std() / spread:.2f} of the prediction",
 )  # fmt: skip
 
@@ -134,20 +134,20 @@ for tries in sorted({min(n, args.tries) for n in (100, 500, args.tries)}):
     print(f"  {tries:5,} random tries reach {search[tries]:.4f}")
 print(f"against the gradient: 1 step reaches {descent[1]:.4f}, {STEPS} reach {descent[-1]:.4f}")
 common.claim(
-    "The best step against the gradient, of any length, beats the best in random directions.",
+    "The best step against the gradient, of any length, beats the best in random directions",
     min(against) < np.min(along), f"loss {min(against):.3f}, against {np.min(along):.3f}",
 )  # fmt: skip
 common.claim(
-    "Too long a step raises the loss, even against the gradient.",
+    "Too long a step raises the loss, even against the gradient",
     against[-1] > top, f"to {against[-1]:.2f} after a step of length {lengths[-1]:g}",
 )  # fmt: skip
 few = search[min(100, args.tries)]
 common.claim(
-    "One step against the gradient lowers the loss further than a hundred random tries.",
+    "One step against the gradient lowers the loss further than a hundred random tries",
     descent[1] < few, f"to {descent[1]:.3f}, against {few:.3f}",
 )  # fmt: skip
 common.claim(
-    "Twenty steps against the gradient lower the loss further than all the random tries.",
+    "Twenty steps against the gradient lower the loss further than all the random tries",
     descent[-1] < search[-1], f"to {descent[-1]:.3f}, against {search[-1]:.3f}",
 )  # fmt: skip
 

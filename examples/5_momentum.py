@@ -121,20 +121,20 @@ print(f"  gradient descent at its best rate, {times:.1f} times as large: {away(t
 left = np.abs(paths[0][:6][-1] - best) / [6, 3]
 common.claim(
     "Five steps of gradient descent leave less than a tenth of the bias's way, but more than a "
-    "third of the weight's.",
+    "third of the weight's",
     left[1] < 1 / 10 and left[0] > 1 / 3, f"{left[1]:.1%} and {left[0]:.1%}",
 )  # fmt: skip
 common.claim(
-    "The right beta ends nearer to the lowest point than gradient descent at its best rate.",
+    "The right beta ends nearer to the lowest point than gradient descent at its best rate",
     away(paths[args.beta]) < away(tuned[times]),
     f"{away(paths[args.beta]):.5f}, against {away(tuned[times]):.5f}",
 )
 common.claim(
-    "Too large a beta, 0.9, ends farther away than gradient descent at the same rate.",
+    "Too large a beta, 0.9, ends farther away than gradient descent at the same rate",
     away(paths[0.9]) > away(paths[0]), f"{away(paths[0.9]):.3f}, against {away(paths[0]):.3f}",
 )  # fmt: skip
 common.claim(
-    "The beta that ends nearest is the one next to the best for a quadratic.",
+    "The beta that ends nearest is the one next to the best for a quadratic",
     abs(nearest - predicted) == min(abs(beta - predicted) for beta in paths),
     f"{nearest:g}, next to {predicted:.2f}",
 )

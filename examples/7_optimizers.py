@@ -139,25 +139,25 @@ print(f"Picture: {args.out / '7_optimizers.png'}")
 
 # %%
 common.claim(
-    "each at its best rate, momentum ends lower than the other three",
+    "Each at its best rate, momentum ends lower than the other three",
     ranking[0] == "momentum 0.9",
     ", ".join(f"{name} {median:.4f}" for name, (_, median, _) in bands.items()),
 )
 common.claim(
-    "the best rates of RMSprop and Adam are at most a tenth of gradient descent's",
+    "The best rates of RMSprop and Adam are at most a tenth of gradient descent's",
     max(best["RMSprop"], best["Adam"]) < 0.11 * best["gradient descent"],
     ", ".join(f"{name} {lr:.2g}" for name, lr in best.items()),
 )
 # from 0.0032 to 0.032, and from 0.00032 to 0.0032
 pairs = list(zip(ends["gradient descent"].values(), ends["momentum 0.9"].values()))[:3]
 common.claim(
-    "momentum at a tenth of the rate ends within a quarter of gradient descent's loss, "
+    "Momentum at a tenth of the rate ends within a quarter of gradient descent's loss, "
     "at the three lowest rates",
     all(abs(summed / plain - 1) < 0.25 for plain, summed in pairs),
     "ratios " + ", ".join(f"{summed / plain:.2f}" for plain, summed in pairs),
 )
 common.claim(
-    "momentum ends below a tenth of guessing at more rates than gradient descent",
+    "Momentum ends below a tenth of guessing at more rates than gradient descent",
     works["momentum 0.9"] > works["gradient descent"],
     ", ".join(f"{name} {count}" for name, count in works.items()),
 )
