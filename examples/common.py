@@ -161,7 +161,7 @@ def make_folder(path: Path, option: str) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise SystemExit(f"error: {option} wants a folder: {error}")
+        raise SystemExit(f"error: {option}: the folder cannot be made: {error}")
 
 
 def load_mnist() -> tuple[Digits, Digits]:

@@ -60,6 +60,7 @@ UNITS = {
     relu_forward: 65_536, relu_backward: 65_536, gradient_descent: 65_536,
     log_softmax_forward: 8_192, log_softmax_backward: 16_384,
 }  # fmt: skip
+BY_ROWS = log_softmax_forward, log_softmax_backward
 PARTS: dict[Any, Any] = {getattr(kernels, part.__name__): (part, n) for part, n in UNITS.items()}
 LEAST = 2 * min(UNITS.values())
 
@@ -72,14 +73,13 @@ def address_of(part: Callable[..., None]) -> Any:
 
 
 @kernel
-def share(function: int, arrays: tuple[Array, ...], setting: float, work: int) -> None:
-    """Call a C function for all parts of the arrays."""
+def share(function: int, arrays: tuple[Array, ...], width: int, setting: float, work: int) -> None:
+    """Call a C function for all parts of the arrays, which are cut between rows of this width."""
     p = np.empty(PLACES, np.int64)
     for i in range(len(arrays)):
         p[i] = arrays[i].ctypes.data
-    length = len(arrays[0])
-    p.view(np.float64)[SETTING], p[WIDTH] = setting, arrays[0].size // length
-    threads.run_parts(function, p.ctypes.data, length, work)
+    p.view(np.float64)[SETTING], p[WIDTH] = setting, width
+    threads.run_parts(function, p.ctypes.data, arrays[0].size // width, work)
 
 
 def run(kernel: Any, *arrays: Array, settings: tuple[float, ...] = ()) -> None:
@@ -93,8 +93,9 @@ def run(kernel: Any, *arrays: Array, settings: tuple[float, ...] = ()) -> None:
         part, unit = PARTS.get(kernel, (None, math.inf))
         if size >= 2 * unit and threads.crew[threads.THREADS] > 1 and _fit(arrays):
             threads.start()
+            width = arrays[0].shape[-1] if part in BY_ROWS else 1
             setting = settings[0] if settings else 0.0
-            share(address_of(part), arrays, setting, size // unit)
+            share(address_of(part), arrays, width, setting, size // unit)
             return
     kernel(*arrays, *settings)
 

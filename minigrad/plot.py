@@ -388,9 +388,9 @@ def graph(loss: Tensor, path: str | Path | None = None, names: Names = None) -> 
     left, right = min(x - width / 2 for x, width in spans), max(x + width / 2 for x, width in spans)
     tall = max(box.y + box.height / 2 for box in boxes.values()) + 0.5 + 0.24 * max(3, len(legend))
     wide, tall = max(5.5, right - left + 0.3), max(2.8, tall)
-    figure = Picture(
-        layout="none", figsize=(wide, tall), dpi=min(110, 60_000 / max(wide, tall))
-    )  # PNG's limit
+    dpi = min(110, 60_000 / max(wide, tall))  # PNG's limit
+    figure = Picture(figsize=(wide, tall), dpi=dpi)
+    figure.set_layout_engine("none")  # whatever rcParams say: the places are ours
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_xlim((left + right - wide) / 2, (left + right + wide) / 2)
     axes.set_ylim(-0.15, tall - 0.15)

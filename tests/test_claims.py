@@ -3,7 +3,9 @@
 import re
 
 import pytest
-from helpers import LECTURE, assert_drawn, child
+from helpers import LECTURE, ROOT, assert_drawn, child
+
+PAGE = ROOT / "docs" / "lecture.md"
 
 
 def claims(folder, script, *arguments):
@@ -27,6 +29,18 @@ def claims(folder, script, *arguments):
 def test_quick(script, tmp_path):
     found = claims(tmp_path, script, "--quick")
     assert all(found.values()), found
+    section = PAGE.read_text().split(f"`python examples/{script.name}`")[1].split("\n## ")[0]
+    assert re.findall("^- (.*)", section, re.M) == list(found)
+
+
+def test_the_page_shows_every_picture_and_names_every_script():
+    text = PAGE.read_text()
+    shown = re.findall(r"\]\(pictures/(\S+)\)", text)
+    assert {*shown, "graph.png"} == {path.name for path in (PAGE.parent / "pictures").iterdir()}
+    readme = (ROOT / "README.md").read_text()
+    for path in (*LECTURE, ROOT / "examples" / "train_mlp.py"):
+        assert f"`python examples/{path.name}" in text and f"`examples/{path.name}`" in readme
+    assert set(re.findall(r"docs/pictures/([\w.]+)", readme)) <= {*shown, "graph.png"}
 
 
 @pytest.mark.slow
