@@ -15,7 +15,7 @@ from minigrad import functional as F, nn, optim
 from minigrad.datasets import sample_minibatch
 
 args = common.arguments(
-    __doc__, steps=(200, "steps of each training", 100), starts=(5, "starts of each training", 2)
+    __doc__, steps=(200, "steps of each training", 80), starts=(5, "starts of each training", 2)
 )
 train_set, _ = common.load(args.data)
 inputs, targets = train_set.data[:500], train_set.targets[:500]
@@ -112,9 +112,11 @@ for name in ranking:
           f"{', '.join(others) or 'none'}")  # fmt: skip
 print()
 
-for level, label in ((GUESSING, "guessing: log 10"), (GUESSING / 10, "a tenth of it")):
+for level, label, side in (
+    (GUESSING, "guessing: log 10", "bottom"), (GUESSING / 10, "a tenth of it", "top")
+):  # fmt: skip
     sweep.axhline(level, color="gray", linestyle="--", linewidth=1)
-    sweep.text(2.5e-5, level, label, va="bottom", color="gray", fontsize=11)
+    sweep.text(2.5e-5, level, label, va=side, color="gray", fontsize=11)
 sweep.set(
     xscale="log", xlabel="learning rate", yscale="log", ylim=(None, 6),
     ylabel=f"loss after {args.steps} steps (nats)", title="Each method has its own range of rates",
