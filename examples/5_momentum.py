@@ -165,7 +165,7 @@ def draw_valley(axes):
 def draw_path(axes, path, beta, colour):
     draw_valley(axes)
     axes.plot(*path.T, ".-", color=colour, linewidth=1.5, markersize=8)
-    axes.set_title(f"β = {beta:g}: {away(path):.5f} away after {args.steps} steps")
+    axes.set_title(f"β = {beta:g}: {away(path):.2g} away after {args.steps} steps")
 
 
 figure, panels = plt.subplots(2, 2, figsize=(11, 7.6), sharex=True, sharey=True)
@@ -182,7 +182,7 @@ print(f"Picture: {args.out / '5_momentum.png'}")
 figure, panels = plt.subplots(1, 2, figsize=(11, 4.4), sharey=True)
 for i, (axes, name) in enumerate(zip(panels, ("weight: along the floor", "bias: across it"))):
     for beta, path in paths.items():
-        axes.plot(np.abs(path[:, i] - best[i]), color=COLOURS[beta], label=f"β = {beta:g}")
+        axes.plot(np.abs(path[:, i] - best[i]), color=COLOURS[beta], label=f"momentum β = {beta:g}")
     label = f"β = 0, {times:.1f} times the rate"
     axes.plot(np.abs(tuned[times][:, i] - best[i]), "k--", linewidth=1, label=label)
     axes.set_title(name)

@@ -122,7 +122,7 @@ sweep.set(
     ylabel=f"loss after {args.steps} steps (nats)", title="Each method has its own range of rates",
 )  # fmt: skip
 course.set(
-    yscale="log", xlabel="step", ylabel="loss (nats), median and band",
+    yscale="log", xlabel="step", ylabel=f"loss (nats): median and range of {args.starts}",
     title=f"Best of each: {ranking[0]} ends lowest",
 )  # fmt: skip
 course.legend()

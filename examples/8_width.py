@@ -107,8 +107,8 @@ figure, panels = plt.subplots(1, 2, figsize=(11, 4.4))
 jitter = np.linspace(0.9, 1.1, args.starts)  # starts that end alike do not hide each other
 for axes, values, colour, marker, shift, label in (
     (panels[0], losses, BLUE, "o", 1, "median"),
-    (panels[1], 100 * fits, BLUE, "o", 0.87, "training examples"),
-    (panels[1], 100 * rights, RED, "^", 1.15, "new images"),
+    (panels[1], 100 * fits, BLUE, "o", 0.94, "training examples"),
+    (panels[1], 100 * rights, RED, "^", 1.06, "new images"),
 ):
     across = shift * np.outer(WIDTHS, jitter)
     style = {"marker": marker, "color": colour, "linestyle": "", "markersize": 5}
@@ -123,7 +123,7 @@ for axes, value, label in ((panels[0], np.log(10), "log 10"), (panels[1], 10, "1
     axes.set_xticks(WIDTHS, WIDTHS)
     axes.set_xticks([], minor=True)
     axes.set_xlabel("hidden units")
-    axes.legend(loc="lower right" if axes is panels[1] else "center right")
+    axes.legend(loc="center right")
 panels[0].set(yscale="log", ylabel="loss on the training set (nats)")
 panels[0].set_title("Wide networks fit from every start")
 panels[1].set(ylabel="right (%; medians and starts)", ylim=(0, 104))

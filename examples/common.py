@@ -73,17 +73,19 @@ for stream in (sys.stdout, sys.stderr):  # a file or a pipe may lack some of our
 BLUE, RED, ORANGE, GREEN, PINK = "#0072B2", "#D55E00", "#E69F00", "#009E73", "#CC79A7"
 
 # Letters that can still be read when a picture is shown at half its size
-matplotlib.rcParams |= {
-    "figure.constrained_layout.use": True,
-    "figure.dpi": 110,
-    "savefig.dpi": "figure",
-    "font.size": 12,
-    "legend.fontsize": 11,
-    "lines.linewidth": 2,
-    "axes.grid": True,
-    "grid.alpha": 0.3,
-    "image.cmap": "gray_r",  # ink is dark
-}
+matplotlib.rcParams.update(
+    {
+        "figure.constrained_layout.use": True,
+        "figure.dpi": 110,
+        "savefig.dpi": "figure",
+        "font.size": 12,
+        "legend.fontsize": 11,
+        "lines.linewidth": 2,
+        "axes.grid": True,
+        "grid.alpha": 0.3,
+        "image.cmap": "gray_r",  # ink is dark
+    }
+)
 
 
 def number(kind: type[float], least: float) -> Callable[[str], float]:
@@ -139,9 +141,10 @@ def arguments(
         help="for the pictures (default: %(default)s)",
     )  # fmt: skip
     option("--quick", action="store_true", help="less of everything, for a first look")
-    for name, (default, meaning, *_) in settings.items():
+    for name, (default, meaning, *quick) in settings.items():
         kind = number(type(default), 1 if isinstance(default, int) else 1e-12)
-        option(f"--{name}", type=kind, help=f"{meaning} (default: {default})")
+        usual = f"{default:g}" + "".join(f", with --quick {less:g}" for less in quick)
+        option(f"--{name}", type=kind, help=f"{meaning} (default: {usual})")
     args = parser.parse_args(command_line())
     for name, (default, _, *quick) in settings.items():
         if getattr(args, name) is None:
@@ -153,7 +156,7 @@ def arguments(
 
 def command_line() -> list[str]:
     """What follows the name of the script; nothing in a cell of a notebook."""
-    return [] if "ipykernel" in sys.argv[0] else sys.argv[1:]
+    return [] if "kernel_launcher" in sys.argv[0] else sys.argv[1:]
 
 
 def make_folder(path: Path, option: str) -> None:
@@ -170,7 +173,10 @@ def load_mnist() -> tuple[Digits, Digits]:
         return datasets.load_mnist_data(change_tensors=True, download=True)
 
 
-def load(name: str) -> tuple[Digits, Digits]:
+TITLES = {"mnist": "MNIST", "digits": "scikit-learn's digits"}
+
+
+def load(name: str, announce: bool = True) -> tuple[Digits, Digits]:
     """``(train_set, test_set)`` of the data called ``digits`` or ``mnist``, normalised.
 
     Raises
@@ -179,18 +185,20 @@ def load(name: str) -> tuple[Digits, Digits]:
         With one line that says what went wrong, if the data cannot be had.
     """
     try:
-        if name == "mnist":
-            return load_mnist()
-        return datasets.load_digits_data(change_tensors=True)
+        mnist = name == "mnist"
+        data = load_mnist() if mnist else datasets.load_digits_data(change_tensors=True)
     except (ImportError, OSError, RuntimeError) as error:
         raise SystemExit(f"error: {error}")
+    if announce:
+        print(f"Data: {TITLES[name]}, {len(data[0])} to train, {len(data[1])} to test")
+    return data
 
 
 def claim(sentence: str, holds: bool, numbers: str = "") -> None:
     """Print a conclusion, the numbers that it rests on, and whether it holds this time.
 
-    The sentence is the same in every run. Slow tests run each script with ten seeds and
-    expect that every claim holds.
+    The sentence is the same in every run, without brackets. Slow tests run each script with ten
+    seeds and expect that every claim holds.
     """
     verdict = "Holds" if holds else "DOES NOT HOLD"
     print(f"{verdict}: {sentence}" + (f" ({numbers})" if numbers else ""))
@@ -209,6 +217,10 @@ def sliders(draw: Callable[..., Any], **settings: Any) -> None:
     if "ipykernel" not in sys.modules:
         return
     with contextlib.suppress(ImportError):
-        from ipywidgets import interact
+        from IPython.display import display
+        from ipywidgets import interactive
 
-        interact(draw, **settings)
+        widget = interactive(draw, **settings)
+        for slider in widget.children[:-1]:
+            slider.continuous_update = False  # a training at each place that it passes takes long
+        display(widget)

@@ -82,12 +82,12 @@ def parse_arguments():
 def load(name):
     """The data set called `name`, and the name of the one that was loaded."""
     if name != "auto":
-        return common.load(name), name
+        return common.load(name, announce=False), name
     try:
         return common.load_mnist(), "mnist"
     except (ImportError, OSError, RuntimeError) as error:
         print(f"No MNIST: {error}")
-    return common.load("digits"), "digits"
+    return common.load("digits", announce=False), "digits"
 
 
 args = parse_arguments()
@@ -104,7 +104,7 @@ order = np.random.default_rng(args.seed).permutation(len(train_set))
 valid, rest = order[: len(order) // 10], order[len(order) // 10 :]
 train_data = train_set.data[rest], train_set.targets[rest]
 valid_data = train_set.data[valid], train_set.targets[valid]
-title = {"mnist": "MNIST", "digits": "scikit-learn's digits"}[name]
+title = common.TITLES[name]
 print(f"Data: {title}, {len(rest)} to train, {len(valid)} to validate, {len(test_set)} to test")
 
 model = nn.MLP(hidden_dims=args.hidden)
@@ -228,9 +228,9 @@ wrong = np.flatnonzero(read != written)
 shown = wrong[np.argsort(-probabilities[wrong])][:24]
 if len(shown):
     lines = math.ceil(len(shown) / 8)
-    figure, panels = plt.subplots(lines, 8, figsize=(11, 0.5 + 1.75 * lines))
-    surest = f", the {len(shown)} surest mistakes" if len(shown) < len(wrong) else ""
-    figure.suptitle(f"Misread: {len(wrong)} of {len(test_set)} test digits{surest}")
+    figure, panels = plt.subplots(lines, 8, figsize=(11, 0.6 + 1.9 * lines))
+    surest = f"; the {len(shown)} surest mistakes" if len(shown) < len(wrong) else ""
+    figure.suptitle(f"Misread: {len(wrong)} of {len(test_set)} (probability given){surest}")
     for axes in panels.flat:
         axes.axis("off")
     for axes, i in zip(panels.flat, shown):
@@ -248,7 +248,10 @@ baselines = {}
 if epochs == args.epochs and args.hidden:
     linear = train(nn.MLP(hidden_dims=[]), "linear")
     if len(linear["train_loss"]) == args.epochs:
-        baselines["linear model"] = linear["valid_loss"][-1], linear["valid_accuracy"][-1]
+        baselines["linear model, validation"] = (
+            linear["valid_loss"][-1],
+            linear["valid_accuracy"][-1],
+        )
         both = history["valid_accuracy"][-1], linear["valid_accuracy"][-1]
         print("Validation accuracy: {:.1%}, and {:.1%} of the linear model".format(*both))
 

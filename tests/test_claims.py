@@ -8,21 +8,22 @@ from helpers import LECTURE, ROOT, assert_drawn, child
 PAGE = ROOT / "docs" / "lecture.md"
 
 
-def claims(folder, script, *arguments):
+def claims(folder, script, *arguments, **environment):
     """Run a script of the lecture; its pictures must not be blank. {claim: whether it holds}"""
     done = child(
-        script, "--out", "pictures", *arguments, cwd=folder, timeout=600,
-        environment={"PYTHONIOENCODING": "ascii"},
+        script, "--out", folder / "pictures", *arguments, timeout=600,
+        environment={"PYTHONIOENCODING": "ascii"} | environment,
     )  # fmt: skip
     assert "?" not in done.stdout  # every character that ASCII lacks has its replacement
-    named = re.findall(r"pictures/(\w+\.\w+)", done.stdout)
+    named = re.findall(r"pictures[\\/](\w+\.\w+)", done.stdout)
     assert named and sorted(named) == sorted(p.name for p in (folder / "pictures").iterdir())
     for name in named:
         if name.endswith(("png", "gif")):
             assert_drawn(folder / "pictures" / name)
     found = re.findall(r"^(Holds|DOES NOT HOLD): ([^(\n]+)", done.stdout, re.M)
-    assert len(found) >= 2
-    return {sentence.strip(): verdict == "Holds" for verdict, sentence in found}
+    sentences = {sentence.strip(): verdict == "Holds" for verdict, sentence in found}
+    assert len(sentences) == len(found) >= 2
+    return sentences
 
 
 @pytest.mark.parametrize("script", LECTURE, ids=lambda path: path.stem)
@@ -47,11 +48,11 @@ def test_the_page_shows_every_picture_and_names_every_script():
 @pytest.mark.parametrize("data", ["digits", "mnist"])
 @pytest.mark.parametrize("script", LECTURE, ids=lambda path: path.stem)
 def test_every_seed(script, data, tmp_path, request):
-    if data == "mnist":
-        request.getfixturevalue("mnist_root")
+    root = str(request.getfixturevalue("mnist_root")) if data == "mnist" else ""
     sentences = set()
     for seed in range(10):
-        found = claims(tmp_path, script, "--seed", seed, "--data", data)
+        arguments = "--seed", seed, "--data", data
+        found = claims(tmp_path / str(seed), script, *arguments, MINIGRAD_DATA=root)
         assert all(found.values()), (seed, found)
         sentences.add(tuple(found))
     assert len(sentences) == 1  # a claim is not chosen by its numbers
