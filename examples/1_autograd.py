@@ -47,7 +47,7 @@ twice = x.grad.item()
 x.grad.zero_()
 y.backward()
 common.claim(
-    "A second backward doubles the gradient, unless it was zeroed before",
+    "A second backward doubles the gradient, unless it is zeroed in between",
     twice == 2 * once and x.grad.item() == once,
     f"{once:g}, {twice:g}, and {x.grad.item():g} after zero_",
 )
@@ -106,7 +106,7 @@ ends = descend(convex, starts, TOO_LARGE, 10)[-1]
 farther = (ends + 1) / (starts + 1)
 common.claim(
     "Too large a rate carries every start away from the minimum of the convex curve",
-    farther.min() > 1,
+    farther.min() > 1.2**10 - 1e-6,
     f"rate {TOO_LARGE:g}, 10 steps: {farther.min():.2f} to {farther.max():.2f} times as far",
 )
 

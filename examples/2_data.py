@@ -21,8 +21,8 @@ train_set, test_set = common.load(args.data)
 # and the scale is arbitrary. We subtract the mean and divide by the standard deviation.
 #
 # Both are those of the training set, and the test set is normalised with the same two numbers.
-# Its own statistics are something that a model in use could not know. A test that uses them, even
-# for something as harmless as a mean, no longer shows what will happen on new data.
+# A model in use could not know the statistics of the test set. A test that uses them no longer
+# shows what will happen on new data.
 
 # %%
 images, test_images = train_set.data.numpy(), test_set.data.numpy()  # normalised
@@ -127,7 +127,7 @@ jobs = common.progress([(name, lr) for name in scales for lr in rates], "trainin
 ends = {job: loss_after(mg.tensor(scales[job[0]][0]), job[1]) for job in jobs}
 
 figure, axes = plt.subplots(figsize=(9, 5))
-axes.axhline(np.log(10), color="gray", linewidth=1, label="guessing")
+axes.axhline(np.log(10), color="gray", linewidth=1, label="guessing: log 10")
 print(f"\nLoss after {args.steps} steps at the rates", *(f"{lr:.2g}" for lr in rates))
 best, share = {}, {}
 for name, (inputs, colour, style) in scales.items():
@@ -150,7 +150,7 @@ claim("Each at its best rate, normalised inputs reach less than half the loss of
       best[normal] < best[raw] / 2, numbers)  # fmt: skip
 claim("Each at its best rate, normalised inputs reach a lower loss than those divided by 255",
       best[normal] < best[scaled], numbers)  # fmt: skip
-claim("At the best rate for normalised inputs, the loss of stored ones stays above 2 nats",
+claim("At the best rate for normalised inputs, the loss of stored ones ends above 2 nats",
       ends[raw, good] > 2, f"{ends[raw, good]:.3f}")  # fmt: skip
 claim("Inputs divided by 255 have a larger part in common than normalised ones",
       share[scaled] > share[normal], f"{share[scaled]:.0%}, {share[normal]:.0%}")  # fmt: skip

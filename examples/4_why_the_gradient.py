@@ -63,7 +63,7 @@ start = np.concatenate([parameter.detach().numpy().ravel() for parameter in para
 top, gradient = height(start), gradient_at(start)
 
 # %% [markdown]
-# We take steps of one length from one point, and look how far the loss changes. For a short
+# We take steps of one length from one point, and see how far the loss changes. For a short
 # step of length r along a unit vector d, the change is close to r g·d, where g is the gradient.
 # No g·d lies beyond ±‖g‖, and d = -g / ‖g‖ has the lowest: no other direction is as steep. A
 # random d in n dimensions shares its length among all of them. Its g·d has mean 0 and spread
@@ -81,7 +81,7 @@ print(f"  {args.directions} random directions: best {changes.min():+.5f}, "
 print(f"  against the gradient: {downhill:+.5f}")
 print(f"  predicted: spread {spread:.5f}, limit {bound:.5f}")
 common.claim(
-    "The step against the gradient lowers the loss ten times as far as the best random step",
+    "The step against the gradient lowers the loss over ten times as far as the best random one",
     downhill < 10 * changes.min() < 0, f"{downhill / changes.min():.0f} times",
 )  # fmt: skip
 common.claim(
@@ -112,7 +112,7 @@ print(f"Picture: {args.out / '4_why_the_gradient.png'}")
 # %% [markdown]
 # Would longer steps help a random direction? And can one not simply try many, and keep what
 # makes the loss smaller? The search below does that, with steps of the same length. In time, a
-# step against the gradient costs about three tries: one for the loss, two for `backward`.
+# step against the gradient costs a few tries: one for the loss, and `backward`.
 
 # %%
 lengths = np.geomspace(0.01, 30, 10 if args.quick else 30, dtype="f4")
@@ -134,7 +134,7 @@ for tries in sorted({min(n, args.tries) for n in (100, 500, args.tries)}):
     print(f"  {tries:5,} random tries reach {search[tries]:.4f}")
 print(f"against the gradient: 1 step reaches {descent[1]:.4f}, {STEPS} reach {descent[-1]:.4f}")
 common.claim(
-    "The best step against the gradient, of any length, beats the best in random directions",
+    "At its best length, the step against the gradient ends lower than in three random directions",
     min(against) < np.min(along), f"loss {min(against):.3f}, against {np.min(along):.3f}",
 )  # fmt: skip
 common.claim(
@@ -159,7 +159,7 @@ walk.set_ylim(0, 2 * top)
 walk.set_xlabel("length of the step")
 walk.set_ylabel("loss after the step (nats)")
 walk.set_title("One step of any length, from the start")
-walk.legend(walk.lines[2:], ["random directions", "against the gradient", "start"])
+walk.legend(walk.lines[2:], ["three random directions", "against the gradient", "start"])
 race.plot(range(1, args.tries + 1), search[1:], color=BLUE)
 race.plot(range(1, STEPS + 1), descent[1:], ".-", color=RED)
 text = f"{STEPS} steps against\nthe gradient: {descent[-1]:.2f}"

@@ -1,4 +1,4 @@
-"""Mini-batches: many cheap noisy steps, or few exact ones, for equally many examples seen?
+"""Mini-batches: many cheap noisy steps, or few accurate ones, for equally many examples seen?
 
 python examples/6_minibatches.py --data mnist
 """
@@ -30,8 +30,8 @@ EXAMPLES = 1000 * args.steps
 # size sees equally many examples, from the same start: batches of 20 make fifty steps where
 # batches of 1,000 make one.
 #
-# The noise also limits the learning rate. With the same rate for all, this choice would decide
-# which size wins. So each size is trained with each rate of a grid, and the rate that ends at
+# The noise also limits the learning rate. A single rate for all sizes would decide which one
+# wins. So each size is trained with each rate of a grid, and the rate that ends at
 # the lowest loss over a thousand fixed training examples counts.
 
 
@@ -119,7 +119,8 @@ common.claim(
     f"at {RATES[i]:g}: " + ", ".join(f"{loss:.4f}" for loss in by_examples[:, i]),
 )
 inside = all(rate in RATES[1:-1] for rates in best.values() for rate in rates)
-common.claim("Every best rate lies inside the grid", inside)
+chosen = "; ".join(", ".join(map(str, rates)) for rates in best.values())
+common.claim("Every best rate lies inside the grid", inside, chosen)
 
 figure, panels = plt.subplots(1, 3, figsize=(11, 4.4))
 for (size, (colour, marker)), rate in zip(SIZES.items(), best_rates):

@@ -24,11 +24,9 @@ import minigrad as mg
 from minigrad import datasets, functional as F, nn, optim, plot
 
 # %% [markdown]
-# A step must not be longer than the curvature of the loss allows. Beyond 2 / λ, where λ is the
-# largest eigenvalue of the Hessian, gradient descent overshoots, and the accuracy swings from
-# epoch to epoch. On the digits, λ rises from 4 to some 50 in the first epochs: a rate of 0.1 is
-# then too large, and 0.01 is not. Batches of 16 make up for it with more steps. On MNIST an
-# epoch has 844 steps, enough to be past this before it ends.
+# The curvature of the loss limits the learning rate. Beyond 2 / λ, where λ is the largest
+# eigenvalue of the Hessian, gradient descent overshoots, and the accuracy swings from epoch to
+# epoch. The digits therefore have a smaller rate by default, and more steps: batches of 16.
 
 # %%
 EPOCHS = {"mnist": 10, "digits": 60}  # the digits are so few that they need more rounds
@@ -111,8 +109,8 @@ model = nn.MLP(hidden_dims=args.hidden)
 print(model)
 
 # %% [markdown]
-# The validation examples are not trained on. Before the first step their loss is that of
-# guessing, log 10 = 2.30, and nine out of ten are misread: epoch 0 of the curves.
+# The validation examples are not trained on. Before the first step their loss is about that of
+# guessing, log 10 = 2.30, and about nine out of ten are misread: epoch 0 of the curves.
 
 
 # %%
@@ -197,7 +195,7 @@ epochs = len(history["train_loss"])
 # %% [markdown]
 # How far can the accuracy be trusted? Each test image is read rightly or wrongly, so the share
 # p of the N that are right has the standard error √(p (1 - p) / N) of a binomial distribution.
-# Another N images would give a share that differs by some such errors.
+# Another N images would give a share that differs by one or two such errors.
 
 # %%
 _, accuracy, log_probs = evaluate(model, test_set.data, test_set.targets)

@@ -30,15 +30,19 @@ def claims(folder, script, *arguments, **environment):
 def test_quick(script, tmp_path):
     found = claims(tmp_path, script, "--quick")
     assert all(found.values()), found
-    section = PAGE.read_text().split(f"`python examples/{script.name}`")[1].split("\n## ")[0]
+    section = (
+        PAGE.read_text(encoding="utf-8")
+        .split(f"`python examples/{script.name}`")[1]
+        .split("\n## ")[0]
+    )
     assert re.findall("^- (.*)", section, re.M) == list(found)
 
 
 def test_the_page_shows_every_picture_and_names_every_script():
-    text = PAGE.read_text()
+    text = PAGE.read_text(encoding="utf-8")
     shown = re.findall(r"\]\(pictures/(\S+)\)", text)
     assert {*shown, "graph.png"} == {path.name for path in (PAGE.parent / "pictures").iterdir()}
-    readme = (ROOT / "README.md").read_text()
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for path in (*LECTURE, ROOT / "examples" / "train_mlp.py"):
         assert f"`python examples/{path.name}" in text and f"`examples/{path.name}`" in readme
     assert set(re.findall(r"docs/pictures/([\w.]+)", readme)) <= {*shown, "graph.png"}
