@@ -147,7 +147,7 @@ common.claim("Between two trained linear models, the loss never rises above the 
              above < 1e-9, f"at most {above:.1g} above it")  # fmt: skip
 common.claim("Between two trained networks, the loss rises to more than three times both ends",
              top > 3 * max(hill[0], hill[-1]), f"{top:.3f}")  # fmt: skip
-common.claim("A network and its permutation have equal losses, and over three times that in between",
+common.claim("A network and its permutation have equal losses, and over three times that between",
              top_permuted > 3 * same[0] and np.isclose(same[0], same[-1]),
              f"{same[0]:.3f}, {same[-1]:.3f}, {top_permuted:.3f}")  # fmt: skip
 
