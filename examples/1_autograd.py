@@ -32,9 +32,9 @@ print(f"y = (3x + 1)² at x = 2: {y.item():g}, its derivative: {x.grad.item():g}
 # value has come from above, and its gradient from below.
 
 # %%
-mg.explain(y)
+mg.explain(y, names={"x": x, "y": y})
 print(f"Picture: {args.out / '1_autograd_graph.png'}")
-plot.graph(y, args.out / "1_autograd_graph.png")
+plot.graph(y, args.out / "1_autograd_graph.png", names={"x": x, "y": y})
 
 # %% [markdown]
 # Gradients add up. A second `backward()` adds to what the first has left, which is right when

@@ -404,7 +404,7 @@ def get_num_threads() -> int:
 def set_num_threads(n: int) -> None:
     """Let up to `n` threads share a large product of matrices, as in PyTorch.
 
-    They also share large arrays of float32 in ReLU and in gradient descent.
+    They also share large arrays of float32 in ReLU, log-softmax and gradient descent.
 
     Results are the same for any number, bit for bit. By default, it is the environment variable
     MINIGRAD_NUM_THREADS or, if that is not set, the smallest of OPENBLAS_NUM_THREADS,
