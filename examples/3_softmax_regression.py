@@ -175,4 +175,5 @@ figure.savefig(args.out / "3_weights.png")
 names = ("rates", "convex", "weights")
 print("Pictures:", ", ".join(str(args.out / f"3_{name}.png") for name in names))
 
+# %%
 common.sliders(draw, rate=(0.01, 0.5, 0.01))
