@@ -5,7 +5,7 @@ python examples/0_from_scratch.py --data mnist
 
 # %%
 import common
-from common import BLUE, GREEN, ORANGE, RED
+from common import BLUE, ORANGE
 
 import itertools
 import math
@@ -76,31 +76,25 @@ print(f"y = 5(3x + 1) = {y.value:g} remembers", *[f"{parent.value:g}" for parent
 
 
 # %%
-def arrivals(node, G=1.0):
-    """Each node below, with the gradient that arrives there: once for every path."""
-    yield node, G
+def arrivals(node, leaf, G=1.0):
+    """The gradients that arrive at `leaf`, one for each path from `node` down to it."""
+    if node is leaf:
+        yield G
     for parent, vjp in zip(node.parents, node.vjps):
-        yield from arrivals(parent, vjp(G))
+        yield from arrivals(parent, leaf, vjp(G))
 
 
-for node, G in arrivals(y):
-    print(f"  at {node.value:g}: G = {G:g}" + ("  <- x" if node is x else ""))
+print("At x arrives", *arrivals(y, x))
 
 # %% [markdown]
-# ## Values used twice
+# ## Values used twice, and an order
 # In x·x + x, three paths lead from the result down to x. A small change of x has an effect
 # along each of them, and the effects add up. So do the contributions: 2 + 2 + 1.
-
-# %%
-y = x * x + x
-print("y = x * x + x at x = 2. At x arrive", *[f"{G:g}" for node, G in arrivals(y) if node is x])
-
-# %% [markdown]
-# ## An order
-# Each path is a walk of its own, and their number explodes: if each number is the sum of the two
-# before it, it grows like Fibonacci's. One turn for each node is enough if its gradient is
-# complete by then: all its consumers, the nodes that were made of it, must have had their
-# turns. A consumer is younger than its parents, so the youngest goes first.
+#
+# The number of paths explodes: if each number is the sum of the two before it, the paths grow
+# like Fibonacci's numbers. One turn for each node is enough if its gradient is complete by then:
+# all its consumers, the nodes that were made of it, must have had their turns. A consumer is
+# younger than its parents, so the youngest goes first.
 
 
 # %%
@@ -115,39 +109,15 @@ def sweep(root):
     return complete
 
 
+print("y = x * x + x at x = 2. At x arrive", *arrivals(x * x + x, x))
 older = y = x
 for _ in range(16):
     older, y = y, older + y
-paths = [G for node, G in arrivals(y) if node is x]
+paths = list(arrivals(y, x))
 common.claim(
     "Youngest first, one turn for each node gives the sum over all paths",
     sweep(y)[x] == sum(paths),
     f"y = {y.value / x.value:g}x: {len(paths)} paths to x, {len(sweep(y))} turns",
-)
-
-
-# %% [markdown]
-# ## Beside minigrad
-# The same expression, in our Numbers and in minigrad's Tensors. Both add and multiply in the
-# same order, so not even the last bit may differ.
-
-
-# %%
-def expression(a, b):
-    c = a * b + a
-    d = c * c + b * c
-    return d * a + 3 * c * d + b
-
-
-values = random.normal(size=2).tolist()
-numbers = [Number(value) for value in values]
-tensors = [mg.tensor(value, dtype=mg.float64, requires_grad=True) for value in values]
-gradients = sweep(expression(*numbers))
-expression(*tensors).backward()
-common.claim(
-    "The gradients of a random expression equal minigrad's to the last bit",
-    all(gradients[number] == tensor.grad.item() for number, tensor in zip(numbers, tensors)),
-    ", ".join(repr(gradients[number]) for number in numbers),
 )
 
 # %% [markdown]
@@ -156,19 +126,14 @@ common.claim(
 # are the ink in the middle of an image and the ink at both sides of it, each minus its mean and
 # divided by its standard deviation. It takes 1/(1 + e⁻ᶻ) for the probability of a one. With
 # t = 1 for a one and t = -1 for a zero, the right answer has the probability 1/(1 + e⁻ᵗᶻ). The
-# loss is the mean of its negative logarithm, log(1 + e⁻ᵗᶻ). That needs two more operations.
+# loss is the mean of its negative logarithm, log(1 + e⁻ᵗᶻ). The function log(1 + eˣ) is called
+# softplus, and its slope is 1/(1 + e⁻ˣ).
 
 
 # %%
 @operation
-def exp(x):
-    out = math.exp(x)
-    return out, lambda G: G * out
-
-
-@operation
-def log(x):
-    return math.log(x), lambda G: G / x
+def softplus(x):
+    return math.log1p(math.exp(x)), lambda G: G / (1 + math.exp(-x))
 
 
 N = 50 if args.quick else 100  # digits to train on
@@ -184,112 +149,72 @@ known = list(zip(inputs.tolist(), answers.tolist()))[:N]
 
 
 def loss_of(w1, w2, b):
-    losses = (log(1 + exp(-t * (w1 * x1 + w2 * x2 + b))) for (x1, x2), t in known)
+    losses = (softplus(-t * (w1 * x1 + w2 * x2 + b)) for (x1, x2), t in known)
     return sum(losses) * (1 / len(known))
 
 
-def train(lr=1.0):
-    """The parameters and all losses, from 0 on, where both digits have the probability 1/2."""
-    parameters, losses = [Number(0.0), Number(0.0), Number(0.0)], []
-    for _ in common.progress(range(args.steps), "training"):
-        loss = loss_of(*parameters)
-        gradients = sweep(loss)
-        parameters = [Number(p.value - lr * gradients[p]) for p in parameters]
-        losses.append(loss.value)
-    return parameters, losses
+parameters, losses = [Number(0.0), Number(0.0), Number(0.0)], []
+for _ in common.progress(range(args.steps), "training"):
+    loss = loss_of(*parameters)
+    gradients = sweep(loss)
+    parameters = [Number(p.value - gradients[p]) for p in parameters]  # a learning rate of 1
+    losses.append(loss.value)
 
-
-parameters, losses = train()
 w1, w2, b = (p.value for p in parameters)
-new = slice(N, None)  # digits that it has not been trained on
-right = (answers * (inputs @ [w1, w2] + b) > 0)[new].mean()
-constant = max((answers[new] > 0).mean(), (answers[new] < 0).mean())
+print(f"It learns w1 = {w1:.2f}, w2 = {w2:.2f}, b = {b:.2f}; its last loss is {losses[-1]:.3f}")
+right = (answers * (inputs @ [w1, w2] + b) > 0)[N:].mean()  # of the digits that are new to it
+ones = (answers[N:] > 0).mean()
 common.claim(
     "The neuron gets more new digits right than the best constant answer",
-    right > constant,
-    f"{right:.1%} and {constant:.1%}; loss {losses[0]:.3f} at first, {losses[-1]:.3f} at last",
-)
-print(f"What it has learnt: w1 = {w1:.2f}, w2 = {w2:.2f}, b = {b:.2f}")
-
+    right > max(ones, 1 - ones), f"{right:.1%}, against {max(ones, 1 - ones):.1%}",
+)  # fmt: skip
 
 # %%
-def draw(parameters, losses):
-    """What the neuron sees, the line that it has learnt, and its loss."""
-    mosaic = [["zero", "plane", "loss"], ["one", "plane", "loss"]]
-    figure, panels = plt.subplot_mosaic(mosaic, figsize=(11, 4.6), width_ratios=(1, 2.4, 2))
-    plane, loss = panels["plane"], panels["loss"]
-    plane.margins(0.05, 0.2)  # leaves room for the legend
-    for name, kind, colour, marker in (("zero", -1, BLUE, "o"), ("one", 1, ORANGE, "^")):
-        panels[name].imshow(images[answers == kind][0])
-        for left, edge, style in ((10, RED, "-"), (2, GREEN, "--"), (18, GREEN, "--")):
-            box = plt.Rectangle((left, 10), 7, 7, fill=False, ec=edge, ls=style, linewidth=2)
-            panels[name].add_patch(box)
-        panels[name].set(xticks=[], yticks=[], title=f"a {name}")
-        points = ink[:N][answers[:N] == kind].T
-        plane.scatter(*points, color=colour, marker=marker, edgecolor="black", label=f"{name}s")
-    grid = np.meshgrid(np.linspace(*plane.get_xlim(), 200), np.linspace(*plane.get_ylim(), 200))
-    x1, x2 = ((axis - m) / s for axis, m, s in zip(grid, mean, std))
-    z = sum(p.value * x for p, x in zip(parameters, (x1, x2, 1)))
-    plane.contourf(*grid, z, levels=[-np.inf, 0, np.inf], colors=[BLUE, ORANGE], alpha=0.15)
-    plane.set_xlabel("ink in the middle (%)", color=RED)
-    plane.set_ylabel("ink at the sides (%)", color=GREEN)
-    plane.set_title("the neuron tells zeros from ones")
-    loss.plot(losses, color=BLUE, label="the neuron")
-    loss.axhline(math.log(2), color="black", linestyle="--", label="guessing: log 2")
-    loss.set(xlabel="step", ylabel="loss (nats)", title="its loss while it learns", ylim=(0, None))
-    plane.legend(loc="upper center", ncols=2)
-    loss.legend()
-    return figure
-
-
-draw(parameters, losses).savefig(args.out / "0_from_scratch.png")
+figure, (plane, curve) = plt.subplots(1, 2, figsize=(11, 4.6))
+for name, t, colour, marker in (("zeros", -1, BLUE, "o"), ("ones", 1, ORANGE, "^")):
+    points = ink[:N][answers[:N] == t].T
+    plane.scatter(*points, color=colour, marker=marker, edgecolor="black", label=name)
+x1 = np.array([0, 104])  # where z = 0, in ink:
+x2 = mean[1] - std[1] * (w1 * (x1 - mean[0]) / std[0] + b) / w2
+plane.plot(x1, x2, color="black", label="the neuron's border")
+plane.set(xlim=(0, 104), ylim=(0, 1.25 * ink[:N, 1].max()), title="A neuron tells zeros from ones")
+plane.set(xlabel="ink in the middle (%)", ylabel="ink at the sides (%)")
+plane.legend(loc="upper center", ncols=3)
+curve.plot(losses, color=BLUE, label="the neuron")
+curve.axhline(math.log(2), color="black", linestyle="--", label="guessing: log 2")
+curve.set(xlabel="step", ylabel="loss (nats)", title="Its loss while it learns", ylim=(0, None))
+curve.legend()
+figure.savefig(args.out / "0_from_scratch.png")
 print(f"Picture: {args.out / '0_from_scratch.png'}")
 
 # %% [markdown]
 # ## What arrays, broadcasting and kernels add
-# Our loss takes a dozen nodes for every example. Let x and y be arrays, and
+# Our loss takes ten nodes for every example. Let x and y be arrays, and
 # `x * y, lambda G: G * y, lambda G: G * x` makes one node for all of them. NumPy repeats the
 # weights and b for every example, which is called broadcasting. On the way back, each of them
 # has been used once per example, and its contributions add up. A kernel turns several
 # operations, here `*`, `sum` and `+`, into one with compiled loops and VJPs of its own.
 
 # %%
-X, T = (mg.tensor(array[:N]) for array in (inputs, answers[:, None]))
+X, T = mg.tensor(inputs[:N]), mg.tensor(answers[:N, None])
 W = mg.tensor([[w1, w2]], dtype=mg.float64, requires_grad=True)
 B = mg.tensor([b], dtype=mg.float64, requires_grad=True)
-
-
-def in_arrays(z):
-    """The number of nodes, and the gradients of the weights and of b."""
-    loss = (1 + (-T * z).exp()).log().mean()
-    W.grad = B.grad = None
-    loss.backward()
-    return len(ancestors(loss.node)), [*W.grad.numpy()[0], *B.grad.numpy()]
-
-
-gradients = sweep(loss_of(*parameters))
-by_number = [gradients[p] for p in parameters]
-few, by_array = in_arrays((X * W).sum(dim=1, keepdim=True) + B)
-fewer, by_kernel = in_arrays(F.linear(X, W, B))
+loss = (1 + (-T * F.linear(X, W, B)).exp()).log().mean()
+loss.backward()
+few, gradients = len(ancestors(loss.node)), sweep(loss_of(*parameters))
+in_arrays, by_number = [*W.grad.numpy()[0], *B.grad.numpy()], [gradients[p] for p in parameters]
 common.claim(
-    "Arrays give the same gradients with fewer nodes, and a kernel with fewer still",
-    len(gradients) > few > fewer and np.allclose([by_array, by_kernel], by_number, 1e-9, 1e-15),
-    f"{len(gradients)}, {few} and {fewer} nodes",
+    "With arrays, minigrad gives the same gradients from fewer nodes",
+    np.allclose(in_arrays, by_number, 1e-9, 1e-15) and few < len(gradients),
+    f"{few} in place of {len(gradients):,}",
 )
-print("Where minigrad has what you have just written, and what is new:")
-for place, what in (
-    ("tensors.py, apply", "our `operation`: it records a node"),
-    ("engine.py, sweep", "our `sweep`, with a heap in place of `max`"),
-    ("ops.py, mul", "our `mul`, for arrays"),
-    ("engine.py, unbroadcast", "new: it adds up what broadcasting has repeated"),
-    ("ops.py, linear", "new: one operation, whose work is done by kernels"),
-    ("kernels.py, linear_backward_weight", "new: compiled, with its formula above it"),
-    (
-        "changes.py, refuse_changed_arrays",
-        "new: it notices what changes after its use",
-    ),
-):
-    print(f"  minigrad/{place:36} {what}")
 
-# %%
-common.sliders(lambda lr: draw(*train(lr)), lr=(0.1, 10, 0.1))
+# %% [markdown]
+# Where minigrad has what you have just written, and what is new:
+# - `tensors.py`, `apply`: our `operation`; it records a node
+# - `engine.py`, `sweep`: our `sweep`, with a heap in place of `max`
+# - `ops.py`, `mul`: our `mul`, for arrays
+# - `engine.py`, `unbroadcast`: new; it adds up what broadcasting has repeated
+# - `ops.py`, `linear`: new; one operation, whose work is done by kernels
+# - `kernels.py`, `linear_backward_weight`: new; it is compiled, with its formula above it
+# - `changes.py`, `refuse_changed_arrays`: new; it notices what changes after its use

@@ -30,9 +30,9 @@ inputs, targets = train_set.data[:1000].view(-1, 784), train_set.targets[:1000]
 # class 0 and the bias of class 7, and freeze the others. The loss is then a surface over a
 # plane, and we can see how gradient descent moves on it.
 #
-# The weight multiplies a pixel, the bias multiplies 1. We take the pixel with the smallest mean
-# square. It is close to 0 in most images, so the surface hardly bends along the weight: a
-# valley with steep walls and a flat floor.
+# The weight multiplies a pixel, the bias multiplies 1. We take the pixel whose square is smallest
+# on average, so the surface bends less along the weight than along the bias: a valley with steep
+# walls and a flat floor.
 
 # %%
 model = nn.MLP()
@@ -74,70 +74,78 @@ def gradient_at(position):
 
 # %% [markdown]
 # The lowest point, from many steps, and the curvatures around it, from gradients left and
-# right. The condition number κ is the largest curvature over the smallest. A learning rate
-# beyond 2 / largest curvature makes the steps across the valley grow, so the largest curvature
-# sets the rate, and along the floor that rate is small.
+# right. The condition number κ is the largest curvature over the smallest. Near the lowest point,
+# a rate beyond 2 / largest curvature makes the steps across the valley grow. Farther out the loss
+# can bend more, and a smaller rate then does so. So the largest curvature limits the rate, and
+# along the floor that rate is small.
 
 # %%
 best = path_from([0, 0], lr=20, beta=0.9, steps=400)[-1]
+assert np.abs(gradient_at(best)).max() < 1e-6  # the loss is convex: this is its lowest point
 STEP = 0.05
-hessian = np.array([
-    (gradient_at(best + h) - gradient_at(best - h)) / (2 * STEP) for h in STEP * np.eye(2)
-])  # fmt: skip
+sides = [(best + h, best - h) for h in STEP * np.eye(2)]
+hessian = np.array([gradient_at(a) - gradient_at(b) for a, b in sides]) / (2 * STEP)
 smallest, largest = np.linalg.eigvalsh((hessian + hessian.T) / 2)
 condition = largest / smallest
 predicted = (1 - condition**-0.5) ** 2
 print(f"weight of class 0 at pixel {divmod(pixel, 28)}, bias of class 7")
 print(f"lowest point: weight {best[0]:.4f}, bias {best[1]:.4f}, loss {loss_at(*best).item():.4f}")
-print(f"curvatures {smallest:.4f} and {largest:.4f}: condition number {condition:.1f}")
+common.claim(
+    "The curvatures of the two parameters differ by a factor of more than ten",
+    condition > 10, f"{smallest:.4f} and {largest:.4f}: {condition:.1f} times as large",
+)  # fmt: skip
 
 # %% [markdown]
 # All paths have one start and one learning rate, 1 / largest curvature. Gradient descent, which
 # is β = 0, crosses the valley quickly and then crawls along its floor. Momentum overshoots
 # across the valley at first. Along the floor, where every gradient points the same way, its
-# steps add up to 1 / (1 - β) times the size. But the velocity has to be braked, too: a step
-# shrinks it to β times its size, so nothing can settle faster than by √β a step. For a
-# quadratic at this rate, (1 - 1/√κ)² is the best β.
+# steps add up to 1 / (1 - β) times the size. But the velocity must be braked, too: no β lets the
+# distance shrink faster than by √β a step. For a quadratic at this rate, (1 - 1/√κ)² is the
+# best β.
 
 # %%
-start, lr = [best[0] + 6, best[1] - 3], args.lr / largest
+OFFSET = np.array([6, -3])  # of the start from the lowest point
 COLOURS = {0.0: BLUE, 0.3: GREEN, args.beta: RED, 0.9: ORANGE}
+start, lr = best + OFFSET, args.lr / largest
 paths = {beta: path_from(start, lr, beta) for beta in COLOURS}
 tuned = {times: path_from(start, times / largest, 0) for times in np.arange(1, 2.15, 0.1)}
 
 
 def away(path):
-    """How far from the lowest point a path ends."""
-    return np.linalg.norm(path[-1] - best)
+    """How far from the lowest point each step is."""
+    return np.linalg.norm(path - best, axis=1)
 
 
-times = min(tuned, key=lambda times: away(tuned[times]))
-nearest = min(paths, key=lambda beta: away(paths[beta]))
+times = min(tuned, key=lambda times: away(tuned[times])[-1])
 print(f"learning rate {lr:.4f}, from weight {start[0]:.4f}, bias {start[1]:.4f}")
 for beta, path in paths.items():
-    print(f"  beta {beta:g}: after {args.steps} steps {away(path):.6f} away, "
-          f"at weight {path[-1, 0]:.6f}, bias {path[-1, 1]:.6f}")  # fmt: skip
-print(f"  gradient descent at its best rate, {times:.1f} times as large: {away(tuned[times]):.6f}")
-left = np.abs(paths[0][:6][-1] - best) / [6, 3]
-common.claim(
-    "Five steps of gradient descent leave less than a tenth of the bias's way, but more than a "
-    "third of the weight's",
-    left[1] < 1 / 10 and left[0] > 1 / 3, f"{left[1]:.1%} and {left[0]:.1%}",
-)  # fmt: skip
-common.claim(
-    "The right beta ends nearer to the lowest point than gradient descent at its best rate",
-    away(paths[args.beta]) < away(tuned[times]),
-    f"{away(paths[args.beta]):.5f}, against {away(tuned[times]):.5f}",
-)
-common.claim(
-    "Too large a beta, 0.9, ends farther away than gradient descent at the same rate",
-    away(paths[0.9]) > away(paths[0]), f"{away(paths[0.9]):.3f}, against {away(paths[0]):.3f}",
-)  # fmt: skip
-common.claim(
-    "The beta that ends nearest is the one next to the best for a quadratic",
-    abs(nearest - predicted) == min(abs(beta - predicted) for beta in paths),
-    f"{nearest:g}, next to {predicted:.2f}",
-)
+    print(f"  beta {beta:g}: {away(path)[-1]:.6f} away, at ({path[-1, 0]:.6f}, {path[-1, 1]:.6f})")
+if (args.steps, args.lr, args.beta) == (50, 1, 0.6):
+    left = np.abs((paths[0][5] - best) / OFFSET)
+    common.claim(
+        "Five steps of gradient descent leave less than a tenth of the bias's way, but more than "
+        "a third of the weight's",
+        left[1] < 1 / 10 and left[0] > 1 / 3, f"{left[1]:.1%} and {left[0]:.1%}",
+    )  # fmt: skip
+    ends = {beta: away(path)[-1] for beta, path in paths.items()}
+    tuned_end = away(tuned[times])[-1]
+    common.claim(
+        "With beta 0.6 the path ends nearer than gradient descent at the best of twelve rates",
+        ends[0.6] < tuned_end,
+        f"{ends[0.6]:.5f}, against {tuned_end:.5f} at {times:.1f} times the rate",
+    )
+    late, plain = away(paths[0.9])[-10:].mean(), away(paths[0])[-10:].mean()
+    common.claim(
+        "With beta 0.9, the last ten steps are farther away on average than those of gradient "
+        "descent at the same rate", late > plain, f"{late:.3f}, against {plain:.3f}",
+    )  # fmt: skip
+    expected = min(ends, key=lambda beta: abs(beta - predicted))
+    common.claim(
+        "Among the four betas, the one that ends nearest is the one next to the best for a "
+        "quadratic", min(ends, key=ends.get) == expected, f"{expected:g}, next to {predicted:.2f}",
+    )  # fmt: skip
+else:
+    print("No claims about the paths: they hold for the usual --steps, --lr and --beta")
 
 # %% [markdown]
 # The valley from above, one panel for each β; darker is higher.
@@ -155,22 +163,20 @@ levels = bottom + height * np.linspace(0, 1, 10) ** 2  # closer together at the 
 
 def draw_valley(axes):
     axes.contourf(weights, biases, surface, levels, cmap="Greys", vmax=bottom + 1.6 * height)
-    axes.plot(*best, "*", color="black", markersize=14, zorder=3, label="lowest point")
+    axes.plot(*best, "*", color="black", markersize=14, label="lowest point")
     axes.grid(False)
-    axes.set_aspect("equal")
-    axes.set_xlabel("weight of class 0")
-    axes.set_ylabel("bias of class 7")
+    axes.set(aspect="equal", xlabel="weight of class 0", ylabel="bias of class 7")
 
 
-def draw_path(axes, path, beta, colour):
-    draw_valley(axes)
-    axes.plot(*path.T, ".-", color=colour, linewidth=1.5, markersize=8)
-    axes.set_title(f"β = {beta:g}: {away(path):.2g} away after {args.steps} steps")
+def draw_path(axes, beta, path):
+    axes.plot(*path.T, ".-", color=COLOURS.get(beta, RED), linewidth=1.5, markersize=8)
+    draw_valley(axes)  # last, so that the star lies on the path
+    axes.set_title(f"β = {beta:g}: {away(path)[-1]:.2g} away after {args.steps} steps")
 
 
 figure, panels = plt.subplots(2, 2, figsize=(11, 7.6), sharex=True, sharey=True)
 for axes, (beta, path) in zip(panels.flat, paths.items()):
-    draw_path(axes, path, beta, COLOURS[beta])
+    draw_path(axes, beta, path)
     axes.label_outer()
 figure.savefig(args.out / "5_momentum.png")
 print(f"Picture: {args.out / '5_momentum.png'}")
@@ -179,17 +185,15 @@ print(f"Picture: {args.out / '5_momentum.png'}")
 # How far each path still has to go, along the floor and across the valley.
 
 # %%
+titles = "weight: along the floor (small curvature)", "bias: across it (large curvature)"
 figure, panels = plt.subplots(1, 2, figsize=(11, 4.4), sharey=True)
-for i, (axes, name) in enumerate(zip(panels, ("weight: along the floor", "bias: across it"))):
+for i, (axes, title) in enumerate(zip(panels, titles)):
     for beta, path in paths.items():
         axes.plot(np.abs(path[:, i] - best[i]), color=COLOURS[beta], label=f"momentum β = {beta:g}")
-    label = f"β = 0, {times:.1f} times the rate"
-    axes.plot(np.abs(tuned[times][:, i] - best[i]), "k--", linewidth=1, label=label)
-    axes.set_title(name)
-    axes.set_xlabel("step")
-    axes.set_yscale("log")
-panels[0].set_ylim(bottom=1e-6)
-panels[0].set_ylabel("distance to the lowest point")
+    left = np.abs(tuned[times][:, i] - best[i])
+    axes.plot(left, "k--", linewidth=1, label="β = 0, best of twelve rates")
+    axes.set(title=title, xlabel="step", yscale="log")
+panels[0].set(ylim=(1e-6, None), ylabel="distance to the lowest point")
 panels[0].legend(loc="lower left")
 figure.savefig(args.out / "5_distance.png")
 print(f"Picture: {args.out / '5_distance.png'}")
@@ -198,36 +202,28 @@ print(f"Picture: {args.out / '5_distance.png'}")
 # The paths together, step by step.
 
 # %%
-figure, axes = plt.subplots(figsize=(6.5, 4.6))
+figure, axes = plt.subplots(figsize=(6.5, 4.6), layout="none")  # faster: no layout for each frame
 draw_valley(axes)
-moving, TITLE = {}, "Gradient descent (β = 0) and momentum: step {}"
-for beta, order in ((0.0, 2.2), (args.beta, 2.3), (0.9, 2.1)):  # what lies on top
-    line = {"color": COLOURS[beta], "zorder": order}
-    (trail,) = axes.plot([], [], linewidth=1.5, **line)
-    (head,) = axes.plot([], [], "o", markersize=11, label=f"β = {beta:g}", **line)
-    moving[beta] = trail, head
-axes.legend(loc="lower left", framealpha=1, ncols=4, columnspacing=1, handletextpad=0.2)
-title = axes.set_title(TITLE.format(0))
-figure.canvas.draw()
-figure.set_layout_engine("none")  # all frames have the first one's: faster, and smaller
-stride = max(1, args.steps // (3 if args.quick else 50))
-shown = [*range(0, args.steps, stride)] + [args.steps] * (1 if args.quick else 6)
+style = {"markersize": 11, "markevery": [-1], "linewidth": 1.5}  # a ball and its trail
+lines = {
+    beta: axes.plot(*start, "o-", color=COLOURS[beta], label=f"β = {beta:g}", **style)[0]
+    for beta in (0.9, 0.0, args.beta)  # the last one lies on top
+}
+handles = sorted(axes.lines, key=lambda line: line.get_label())
+axes.legend(handles=handles, loc="lower left", ncols=4, columnspacing=1, handletextpad=0.2)
+shown = range(0, args.steps + 1, 16 if args.quick else 1)
 writer = PillowWriter(fps=6)
 with writer.saving(figure, args.out / "5_momentum.gif", dpi=None):
     for step in common.progress(shown, "animation"):
-        for beta, (trail, head) in moving.items():
-            trail.set_data(*paths[beta][: step + 1].T)
-            head.set_data(*paths[beta][[step]].T)
-        title.set_text(TITLE.format(step))
+        for beta, line in lines.items():
+            line.set_data(*paths[beta][: step + 1].T)
+        axes.set_title(f"Gradient descent (β = 0) and momentum: step {step}")
         writer.grab_frame()
 print(f"Picture: {args.out / '5_momentum.gif'}")
 
-
 # %%
-def draw(beta, rate):
-    """One path, at `rate` / largest curvature."""
-    draw_path(plt.subplots()[1], path_from(start, rate / largest, beta), beta, RED)
-    plt.show()
-
-
-common.sliders(draw, beta=(0, 0.95, 0.05), rate=(0.1, 2, 0.1))
+common.sliders(
+    lambda beta, rate: draw_path(plt.subplots()[1], beta, path_from(start, rate / largest, beta)),
+    beta=(0, 0.95, 0.05),
+    rate=(0.1, 2, 0.1),
+)

@@ -399,16 +399,10 @@ def torch_loss(x, y, *parameters):
 def test_from_scratch_beside_pytorch(tmp_path):
     printed = lecture(tmp_path, "0_from_scratch.py", "--seed", 3)
     assert "y = 2584x: 2584 paths to x, 17 turns" in printed
-    random = np.random.default_rng(3)
-
-    a, b = torch.tensor(random.normal(size=2), requires_grad=True)
-    c = a * b + a
-    d = c * c + b * c
-    expected = [G.item() for G in torch.autograd.grad(d * a + 3 * c * d + b, (a, b))]
-    assert numbers(r"to the last bit \((.+), (.+)\)", printed) == pytest.approx(expected)
+    assert "At x arrives 15.0\n" in printed and "At x arrive 2.0 2.0 1.0\n" in printed
 
     x, y = digits()
-    chosen = random.permutation(np.flatnonzero(y < 2))
+    chosen = np.random.default_rng(3).permutation(np.flatnonzero(y < 2))
     train_set, _ = datasets.load_digits_data()
     pixels = train_set.data.numpy()[chosen, 10:18].astype(float) / 2.55
     ink = [pixels[:, :, columns].mean((1, 2)) for columns in (np.r_[10:18], np.r_[2:10, 18:26])]
@@ -423,24 +417,24 @@ def test_from_scratch_beside_pytorch(tmp_path):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    learnt = numbers(r"w1 = (.+), w2 = (.+), b = (.+)", printed)
+    *learnt, last = numbers(r"w1 = (.+), w2 = (.+), b = (.+); its last loss is (.+)", printed)
     assert learnt == pytest.approx(neuron.tolist(), abs=0.006)
-    assert numbers(r"at first, ([\d.]+) at last", printed) == pytest.approx([loss.item()], abs=6e-4)
+    assert last == pytest.approx(loss.item(), abs=6e-4)
     right = ((inputs[100:] @ neuron[:2] + neuron[2] > 0) == (labels[100:] > 0)).double().mean()
-    assert numbers(r"answer \(([\d.]+)% and", printed) == pytest.approx(
+    assert numbers(r"answer \(([\d.]+)%,", printed) == pytest.approx(
         [100 * right.item()], abs=0.06
     )
 
 
 def test_from_scratch_is_short_and_names_places_that_exist():
     text = (EXAMPLES / "0_from_scratch.py").read_text()
-    engine = ["Number", "operation", "add", "mul", "arrivals", "sweep", "exp", "log"]
+    engine = ["Number", "operation", "add", "mul", "arrivals", "sweep", "softplus"]
     found = [node for node in ast.parse(text).body if getattr(node, "name", "") in engine]
     assert [node.name for node in found] == engine
     assert len("\n".join(map(ast.unparse, found)).splitlines()) <= 45  # "about 40", it says
 
-    places = re.findall(r'\("(\w+)\.py, (\w+)", "', text)
-    assert len(places) >= 6
+    places = re.findall(r"^# - `(\w+)\.py`, `(\w+)`: ", text, re.M)
+    assert len(places) == 7
     for room, name in places:
         source = (ROOT / "minigrad" / f"{room}.py").read_text()
         assert re.search(rf"^def {name}\(", source, re.M), (room, name)
@@ -610,6 +604,7 @@ def test_momentum_beside_pytorch(tmp_path):
     printed = lecture(
         tmp_path, "5_momentum.py", "--steps", 20, "--lr", 0.9, "--beta", 0.5, "--quick"
     )
+    assert printed.count("Holds: ") == 1 and "No claims about the paths" in printed
     x, y = (part[:1000] for part in digits())
     mg.manual_seed(0)
     frozen = in_torch(nn.MLP())
@@ -632,7 +627,7 @@ def test_momentum_beside_pytorch(tmp_path):
     assert slope.abs().max() < 1e-5
     hessian = torch.autograd.functional.hessian(loss_at, lowest)
     curvatures = torch.linalg.eigvalsh(hessian).tolist()
-    printed_curvatures = numbers(r"curvatures ([.\d]+) and ([.\d]+)", printed)
+    printed_curvatures = numbers(r"than ten \(([.\d]+) and ([.\d]+):", printed)
     assert printed_curvatures == pytest.approx(curvatures, abs=1e-4)
     lr, *start = numbers(r"rate ([.\d]+), from weight ([-.\d]+), bias ([-.\d]+)", printed)
     assert lr == pytest.approx(0.9 / curvatures[1], rel=2e-3)
@@ -645,8 +640,7 @@ def test_momentum_beside_pytorch(tmp_path):
             optimizer.step()
         point = [p.item() for p in point]
         away, *end = numbers(
-            rf"  beta {beta}: after 20 steps ([.\d]+) away, at weight ([-.\d]+), bias ([-.\d]+)",
-            printed,
+            rf"  beta {beta}: ([.\d]+) away, at \(([-.\d]+), ([-.\d]+)\)", printed
         )
         assert end == pytest.approx(point, abs=2e-3)
         assert away == pytest.approx(np.hypot(point[0] - best[0], point[1] - best[1]), abs=3e-3)
