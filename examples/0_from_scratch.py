@@ -177,9 +177,9 @@ for name, t, colour, marker in (("zeros", -1, BLUE, "o"), ("ones", 1, ORANGE, "^
 x1 = np.array([0, 104])  # where z = 0, in ink:
 x2 = mean[1] - std[1] * (w1 * (x1 - mean[0]) / std[0] + b) / w2
 plane.plot(x1, x2, color="black", label="the neuron's border")
-plane.set(xlim=(0, 104), ylim=(0, 1.25 * ink[:N, 1].max()), title="A neuron tells zeros from ones")
+plane.set(xlim=(0, 104), ylim=(0, 1.3 * ink[:N, 1].max()), title="A neuron tells zeros from ones")
 plane.set(xlabel="ink in the middle (%)", ylabel="ink at the sides (%)")
-plane.legend(loc="upper center", ncols=3)
+plane.legend(loc="upper left", ncols=3)
 curve.plot(losses, color=BLUE, label="the neuron")
 curve.axhline(math.log(2), color="black", linestyle="--", label="guessing: log 2")
 curve.set(xlabel="step", ylabel="loss (nats)", title="Its loss while it learns", ylim=(0, None))

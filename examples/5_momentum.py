@@ -202,15 +202,18 @@ print(f"Picture: {args.out / '5_distance.png'}")
 # The paths together, step by step.
 
 # %%
-figure, axes = plt.subplots(figsize=(6.5, 4.6), layout="none")  # faster: no layout for each frame
-draw_valley(axes)
+figure, axes = plt.subplots(figsize=(6.5, 4.6))
 style = {"markersize": 11, "markevery": [-1], "linewidth": 1.5}  # a ball and its trail
 lines = {
     beta: axes.plot(*start, "o-", color=COLOURS[beta], label=f"β = {beta:g}", **style)[0]
     for beta in (0.9, 0.0, args.beta)  # the last one lies on top
 }
+draw_valley(axes)
 handles = sorted(axes.lines, key=lambda line: line.get_label())
-axes.legend(handles=handles, loc="lower left", ncols=4, columnspacing=1, handletextpad=0.2)
+axes.legend(handles=handles, loc="lower left", framealpha=1, ncols=4, columnspacing=1)
+axes.set_title("step 0")
+figure.canvas.draw()
+figure.set_layout_engine("none")  # all frames have the first one's: faster, and smaller
 shown = range(0, args.steps + 1, 16 if args.quick else 1)
 writer = PillowWriter(fps=6)
 with writer.saving(figure, args.out / "5_momentum.gif", dpi=None):

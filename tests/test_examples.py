@@ -421,9 +421,7 @@ def test_from_scratch_beside_pytorch(tmp_path):
     assert learnt == pytest.approx(neuron.tolist(), abs=0.006)
     assert last == pytest.approx(loss.item(), abs=6e-4)
     right = ((inputs[100:] @ neuron[:2] + neuron[2] > 0) == (labels[100:] > 0)).double().mean()
-    assert numbers(r"answer \(([\d.]+)%,", printed) == pytest.approx(
-        [100 * right.item()], abs=0.06
-    )
+    assert numbers(r"answer \(([\d.]+)%,", printed) == pytest.approx([100 * right.item()], abs=0.06)
 
 
 def test_from_scratch_is_short_and_names_places_that_exist():
@@ -639,9 +637,7 @@ def test_momentum_beside_pytorch(tmp_path):
             loss_at(point).backward()
             optimizer.step()
         point = [p.item() for p in point]
-        away, *end = numbers(
-            rf"  beta {beta}: ([.\d]+) away, at \(([-.\d]+), ([-.\d]+)\)", printed
-        )
+        away, *end = numbers(rf"  beta {beta}: ([.\d]+) away, at \(([-.\d]+), ([-.\d]+)\)", printed)
         assert end == pytest.approx(point, abs=2e-3)
         assert away == pytest.approx(np.hypot(point[0] - best[0], point[1] - best[1]), abs=3e-3)
 
