@@ -173,7 +173,8 @@ common.claim(
 figure, (plane, curve) = plt.subplots(1, 2, figsize=(11, 4.6))
 for name, t, colour, marker in (("zeros", -1, BLUE, "o"), ("ones", 1, ORANGE, "^")):
     points = ink[:N][answers[:N] == t].T
-    plane.scatter(*points, color=colour, marker=marker, edgecolor="black", label=name)
+    look = {"color": colour, "marker": marker, "edgecolor": "black", "label": name}
+    plane.scatter(*points, clip_on=False, **look)  # whole marks, also on the axes
 x1 = np.array([0, 104])  # where z = 0, in ink:
 x2 = mean[1] - std[1] * (w1 * (x1 - mean[0]) / std[0] + b) / w2
 plane.plot(x1, x2, color="black", label="the neuron's border")
