@@ -123,8 +123,6 @@ def draw(axes, f, title, span, marks, starts, lr, steps):
         path = descend(f, start, lr, steps)
         print(f"  from {start:5.2f} to x = {path[-1]:8.4f}, f(x) = {f(path[-1]):8.4f}")
         axes.plot(path, f(path), color=colour, marker=marker, markersize=5, linewidth=1)
-        axes.annotate("start", (start, f(start)), (0, 9), textcoords="offset points", ha="center",
-                      color=colour, weight="bold")  # fmt: skip
     for name, x in marks.items():
         up = name == "hilltop"
         axes.plot(x, f(x), "o" if up else "*", color="black", markerfacecolor="white" if up else
@@ -143,6 +141,7 @@ draw(panels[1], *TWO_VALLEYS, 0.01, args.steps)
 draw(panels[2], *CONVEX[:-1], (-1.4,), TOO_LARGE, 10)
 panels[2].set_title(panels[2].get_title() + ": too large")
 last = descend(convex, -1.4, TOO_LARGE, 10)[-1]
+panels[2].annotate("start", (-1.4, convex(-1.4)), (-3.9, 0.6), arrowprops={"arrowstyle": "->"})
 panels[2].annotate("step 10", (last, convex(last)), (8, 8), textcoords="offset points")
 figure.savefig(args.out / "1_autograd.png")
 print(f"Picture: {args.out / '1_autograd.png'}")

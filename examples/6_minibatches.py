@@ -126,7 +126,7 @@ figure, panels = plt.subplots(1, 3, figsize=(11, 4.4))
 for (size, (colour, marker)), rate in zip(SIZES.items(), best_rates):
     steps, losses = np.array([*runs[size, rate][0].items()]).T
     panels[0].plot(steps * size, losses, color=colour, marker=marker, markersize=5,
-                   label=f"{size:,}: {steps[-1]:,} steps")  # fmt: skip
+                   label=f"{size:,}: {EXAMPLES // size:,} steps")  # fmt: skip
 panels[0].set(title="While they learn", xlabel="examples seen")
 panels[0].set_ylabel("loss over 1,000 examples (nats)")
 panels[0].legend(title="batches of")
@@ -137,8 +137,8 @@ for name, colour, style, above in zip(reached, (PINK, "black"), ("-o", "--s"), (
         panels[1].annotate(f"rate {rate:g}", (size, loss), (0, above), color=colour,
                            textcoords="offset points", ha="center")  # fmt: skip
 panels[1].set(title="What they reach", xlabel="examples in a batch")
-panels[1].margins(0.25, 0.4)  # room for the legend
-panels[1].legend(title="loss at the best rate", loc="lower right")
+panels[1].margins(0.25, 0.6)  # room for the legend
+panels[1].legend(title="loss at the best rate", loc="upper center")
 for part, (name, colour, marker) in enumerate((("forward", "black", "D"), ("backward", RED, "v"))):
     low, middle, high = quartiles[:, part]
     panels[2].plot(counts, middle, color=colour, marker=marker, markersize=5, label=name)
