@@ -137,8 +137,8 @@ for name, colour, style, above in zip(reached, (PINK, "black"), ("-o", "--s"), (
         panels[1].annotate(f"rate {rate:g}", (size, loss), (0, above), color=colour,
                            textcoords="offset points", ha="center")  # fmt: skip
 panels[1].set(title="What they reach", xlabel="examples in a batch")
-panels[1].margins(0.25, 0.6)  # room for the legend
-panels[1].legend(title="loss at the best rate", loc="upper center")
+panels[1].margins(0.25, 0.9)  # room for the legend
+panels[1].legend(title="loss at the best rate", loc="lower right")
 for part, (name, colour, marker) in enumerate((("forward", "black", "D"), ("backward", RED, "v"))):
     low, middle, high = quartiles[:, part]
     panels[2].plot(counts, middle, color=colour, marker=marker, markersize=5, label=name)
