@@ -179,6 +179,8 @@ TITLES = {"mnist": "MNIST", "digits": "scikit-learn's digits"}
 def load(name: str, announce: bool = True) -> tuple[Digits, Digits]:
     """``(train_set, test_set)`` of the data called ``digits`` or ``mnist``, normalised.
 
+    With `announce`, a line says which data these are.
+
     Raises
     ------
     SystemExit

@@ -75,9 +75,10 @@ def _digest_of_products() -> bytes:
 
 
 def spare_scipy() -> None:
-    """Import a part of Numba that would import SciPy, a fifth of a second, to see that it can.
+    """Import the part of Numba that imports SciPy, only to see whether it has a BLAS.
 
-    It asks for a BLAS, and ours is NumPy's. What needs SciPy's imports it later all the same.
+    That takes a fifth of a second, and our BLAS is NumPy's. Code that needs SciPy's still imports
+    it later.
     """
     if "numba.np.arraymath" in sys.modules:
         return

@@ -47,7 +47,7 @@ def say(text: str) -> None:
     print(text.encode(encoding, "minigrad.readable").decode(encoding))
 
 
-def parts(array: ArrayLike) -> tuple[str, str]:
+def shape_and_numbers(array: ArrayLike) -> tuple[str, str]:
     """The shape, empty for (), and the numbers: up to six in full, of more the range."""
     array = np.asarray(array)
     if array.ndim == 0:
@@ -68,7 +68,7 @@ def parts(array: ArrayLike) -> tuple[str, str]:
 
 def show(array: ArrayLike) -> str:
     """The shape of an array and its numbers, or their range, in one line."""
-    return ": ".join(filter(None, parts(array)))
+    return ": ".join(filter(None, shape_and_numbers(array)))
 
 
 class Value(NamedTuple):
@@ -164,7 +164,7 @@ def _called(nodes: Iterable[Node], names: Names) -> dict[Node, str]:
 
 def _numbers(node: Node, used: int) -> tuple[str, str]:
     """Shape and numbers of a node, as they were when an operation used them."""
-    shape, numbers = parts(node.result)
+    shape, numbers = shape_and_numbers(node.result)
     tensor = node.tensor() if node.op is None else None
     if changed_since(node.result, used):
         numbers = f"unknown (changed in place since then, to {numbers})"
@@ -223,8 +223,8 @@ def explain(loss: Tensor, names: Names = None) -> None:
     """
     values, turns = describe(loss, names)
     say("Forward")
-    for name, made, *shape_and_numbers in values.values():
-        say(f"  {name} = {made} = {': '.join(filter(None, shape_and_numbers))}")
+    for name, made, *texts in values.values():
+        say(f"  {name} = {made} = {': '.join(filter(None, texts))}")
 
     last = values[loss.node].name
     say(f"\nBackward, with L = {'' if loss.array.size == 1 else 'sum of '}{last}")

@@ -55,14 +55,17 @@ def log_softmax_backward(p: Any, start: int, stop: int) -> None:
     kernels.log_softmax_backward(G, softmax, grad)
 
 
-# With how many elements take one thread 10 to 20 µs. An array of twice as many is shared.
-UNITS = {
-    relu_forward: 65_536, relu_backward: 65_536, gradient_descent: 65_536,
-    log_softmax_forward: 8_192, log_softmax_backward: 16_384,
-}  # fmt: skip
+# The part of each kernel, and how many elements take one thread 10 to 20 µs. An array of twice as
+# many is shared.
+PARTS: dict[Any, Any] = {
+    kernels.relu_forward: (relu_forward, 65_536),
+    kernels.relu_backward: (relu_backward, 65_536),
+    kernels.gradient_descent: (gradient_descent, 65_536),
+    kernels.log_softmax_forward: (log_softmax_forward, 8_192),
+    kernels.log_softmax_backward: (log_softmax_backward, 16_384),
+}
 BY_ROWS = log_softmax_forward, log_softmax_backward
-PARTS: dict[Any, Any] = {getattr(kernels, part.__name__): (part, n) for part, n in UNITS.items()}
-LEAST = 2 * min(UNITS.values())
+LEAST = 2 * min(unit for _, unit in PARTS.values())
 
 
 @functools.cache
@@ -83,10 +86,11 @@ def share(function: int, arrays: tuple[Array, ...], width: int, setting: float, 
 
 
 def run(kernel: Any, *arrays: Array, settings: tuple[float, ...] = ()) -> None:
-    """Call a kernel on arrays of one shape and, maybe, settings.
+    """Call ``kernel(*arrays, *settings)``, on arrays of one shape.
 
-    Large arrays are shared among the threads if that is possible: they are C-contiguous and of
-    float32, and the kernel has a part here.
+    Large arrays are shared among the threads if they are C-contiguous and of float32, and if the
+    kernel has a part here. Such a kernel has three arrays and one setting at most; the rows of
+    log-softmax run along the last dimension.
     """
     size = arrays[0].size
     if size >= LEAST:

@@ -22,7 +22,7 @@ from matplotlib.patches import FancyBboxPatch, Patch
 from matplotlib.textpath import text_to_path
 
 from .engine import Node
-from .explaining import Names, Turn, Value, describe, parts
+from .explaining import Names, Turn, Value, describe, shape_and_numbers
 from .tensors import Tensor
 
 BLUE, RED = "#0072B2", "#D55E00"  # apart in print and for colour-blind readers (Okabe and Ito)
@@ -220,11 +220,11 @@ class Arrow(NamedTuple):
 
 def _gradient(array: Any, before: str = "") -> Text:
     """The numbers of a gradient, which has the shape of its node."""
-    return Text(before + parts(array)[1], RED, not np.isfinite(array).all())
+    return Text(before + shape_and_numbers(array)[1], RED, not np.isfinite(array).all())
 
 
 def _inside(node: Node, value: Value, gradient: Any) -> list[Text]:
-    """What stands in the box of a node."""
+    """The lines of text in the box of a node."""
     marked = not np.isfinite(node.result).all()
     texts = [Text(f"{value.name} = {value.made}"), Text(value.shape)]
     texts.append(Text(value.numbers, marked=marked))
@@ -338,8 +338,8 @@ def _shades(gradients: Mapping[Node, Any]) -> tuple[dict[Node, Any], dict[str, A
 def graph(loss: Tensor, path: str | Path | None = None, names: Names = None) -> Picture:
     """Draw the graph of `loss`: its nodes with their values and gradients, from top to bottom.
 
-    An arrow leads from each input of an operation to its result. The contribution that the
-    input receives from there stands on it. A box shows the name that `minigrad.explain` uses
+    An arrow leads from each input of an operation to its result. Its label is the contribution
+    that the input receives on the way back. A box shows the name that `minigrad.explain` uses
     too, how the node was made, its value, and its gradient: the sum of the contributions. The
     smaller the gradient, the paler the box. A picture of more than a hundred nodes is hard to
     read, and a warning says what reads better.

@@ -188,7 +188,8 @@ def block(job: Array, i: int) -> None:
         job[11], job[12],
     )  # fmt: skip
     if size == 0:
-        call(how_a, how_b, m * i // blocks, m * (i + 1) // blocks)
+        function, places, length = job[0], job[1], job[2]
+        call(function, places, length * i // blocks, length * (i + 1) // blocks)
         return
     if m >= n:
         start, m = m * i // blocks, m * (i + 1) // blocks - m * i // blocks

@@ -18,8 +18,7 @@ def claims(folder, script, *arguments, **environment):
     named = re.findall(r"pictures[\\/](\w+\.\w+)", done.stdout)
     assert named and sorted(named) == sorted(p.name for p in (folder / "pictures").iterdir())
     for name in named:
-        if name.endswith(("png", "gif")):
-            assert_drawn(folder / "pictures" / name)
+        assert_drawn(folder / "pictures" / name)
     found = re.findall(r"^(Holds|DOES NOT HOLD): ([^(\n]+)", done.stdout, re.M)
     sentences = {sentence.strip(): verdict == "Holds" for verdict, sentence in found}
     assert len(sentences) == len(found) >= 2
