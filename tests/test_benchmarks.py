@@ -136,14 +136,17 @@ if __name__ == "__main__":
 
 
 BESIDE_TWO = """
-import os, signal
+import os, signal, time
 from pathlib import Path
 from benchmarks.busy import busy
 try:
     with busy(2) as processes:
         for process in processes:
-            state = Path(f"/proc/{process.pid}/stat").read_text().split()[2]
-            print(process.pid, state, flush=True)
+            print(process.pid, flush=True)
+            ticks = 0
+            while ticks < 30:  # of CPU time; starting Python takes some three
+                time.sleep(0.01)
+                ticks = sum(map(int, Path(f"/proc/{process.pid}/stat").read_text().split()[13:15]))
         ENDING
 except (ZeroDivisionError, KeyboardInterrupt):
     pass
@@ -157,9 +160,8 @@ SIGNAL = "os.kill(os.getpid(), signal.{})".format
 def test_busy_processes_end_with_their_block_or_the_program(ending):
     killed = -9 if "KILL" in ending else 0
     code = BESIDE_TWO.replace("ENDING", ending)
-    printed = child(code=code, fails=killed, cwd=ROOT, timeout=60).stdout.split()
-    pids, states = printed[::2], printed[1::2]
-    assert states == ["R", "R"]
+    pids = child(code=code, fails=killed, cwd=ROOT, timeout=60).stdout.split()
+    assert len(pids) == 2
     end = time.monotonic() + 10
     while any(map(is_running, pids)):
         assert time.monotonic() < end
