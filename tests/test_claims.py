@@ -40,11 +40,12 @@ def test_quick(script, tmp_path):
 def test_the_page_shows_every_picture_and_names_every_script():
     text = PAGE.read_text(encoding="utf-8")
     shown = re.findall(r"\]\(pictures/(\S+)\)", text)
-    assert {*shown, "graph.png"} == {path.name for path in (PAGE.parent / "pictures").iterdir()}
+    there = {path.name for path in (PAGE.parent / "pictures").iterdir()}
+    assert {*shown, "graph.png"} == there - {"steps.gif"}
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for path in (*LECTURE, ROOT / "examples" / "train_mlp.py"):
         assert f"`python examples/{path.name}" in text and f"`examples/{path.name}`" in readme
-    assert set(re.findall(r"docs/pictures/([\w.]+)", readme)) <= {*shown, "graph.png"}
+    assert set(re.findall(r"docs/pictures/([\w.]+)", readme)) <= {*shown, "graph.png", "steps.gif"}
 
 
 @pytest.mark.slow

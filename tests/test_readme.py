@@ -1,4 +1,4 @@
-"""The README tells the truth: its code runs as printed, and its counts are those of the source."""
+"""README and docs tell the truth: their code runs as printed, and counts are those of the source."""
 
 import ast
 import inspect
@@ -9,33 +9,46 @@ import textwrap
 
 import pytest
 import torch
-from helpers import ROOT, assert_drawn, child
+from helpers import ROOT, child
 
 import minigrad as mg
 from minigrad import engine, more_ops, ops
 
-README = (ROOT / "README.md").read_text()
+README = ROOT / "README.md"
+TOUR = ROOT / "docs" / "reading.md"
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 
 
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def blocks(language, page=README):
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
 
 
-def test_the_code_runs_as_printed(capsys, tmp_path, monkeypatch):
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_code_runs_as_printed(page, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    if page.stem == "exercises":
+        pytest.skip("its stubs are not complete: test_exercises runs them")
     # no file name: hypothesis would read the file
-    exec(compile("".join(blocks("python")), "<README>", "exec"), {})
-    printed = capsys.readouterr().out
-    assert re.search(r"^tensor\(0.9\d+\)$", printed, re.M)
-    (explained,) = blocks("text")
-    assert explained in printed
-    assert_drawn(tmp_path / "graph.png")
+    exec(compile("".join(blocks("python", page)), "<page>", "exec"), {})
+    printed = rounded(capsys.readouterr().out)
+    for block in map(rounded, blocks("text", page)):
+        assert block in printed, printed
+
+
+def rounded(text):
+    """Accuracies alone differ from machine to machine, as matrix products round differently."""
+    return re.sub(r"tensor\(0\.9\d+\)", "tensor(0.9)", text)
+
+
+def test_the_readme_is_short():
+    assert len(README.read_text(encoding="utf-8").split()) <= 900
 
 
 def test_the_recipe_for_an_operation_as_printed(tmp_path):
     (recipe,) = (block for block in blocks("python") if "def test_" in block)
+    assert recipe in blocks("python", ROOT / "docs" / "operations.md")
     assert len([line for line in recipe.splitlines() if line]) <= 8
-    (name,) = re.findall(r"python -m pytest (\w+\.py)", README)
+    (name,) = set(re.findall(r"python -m pytest (\w+\.py)", README.read_text()))
     (tmp_path / name).write_text(recipe)
     passed = child("-m", "pytest", name, cwd=tmp_path)
     assert "1 passed" in passed.stdout
@@ -45,7 +58,7 @@ def test_the_recipe_for_an_operation_as_printed(tmp_path):
 
 
 def test_the_debugger_shows_what_is_printed(tmp_path):
-    (script,), (session,) = blocks("py"), blocks("console")
+    (script,), (session,) = blocks("py", TOUR), blocks("console", TOUR)
     typed = [line.removeprefix("(Pdb) ") for line in session.splitlines() if "(Pdb)" in line]
     (tmp_path / "relu.py").write_text(script)
     own_pdbrc = {"HOME": str(tmp_path), "PYTHONUSERBASE": site.getuserbase()}  # nobody's
@@ -59,7 +72,8 @@ def test_the_debugger_shows_what_is_printed(tmp_path):
     assert shown.splitlines() == expected, seen.stdout + seen.stderr
 
 
-ROWS = re.findall(r"^\| `(.*lib\..*?)` \| `(.*?)` \| `(.*?)` \|", README, re.M)
+PROGRAMS = (ROOT / "docs" / "pytorch.md").read_text(encoding="utf-8")
+ROWS = re.findall(r"^\| `(.*lib\..*?)` \| `(.*?)` \| `(.*?)` \|", PROGRAMS, re.M)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -96,8 +110,8 @@ LINES = {
 
 
 def table_of_lines():
-    """The rows of the README's tour, with the counts that the source has."""
-    rows = re.findall(r"^\| (`minigrad/.*?`) \| (\d+) \|", README, re.M)
+    """The rows of the tour, with the counts that the source has."""
+    rows = re.findall(r"^\| (`minigrad/.*?`) \| (\d+) \|", TOUR.read_text(), re.M)
     rooms = {files: re.findall(r"`minigrad/(\w+)\.py`", files) for files, _ in rows}
     return {files: sum(LINES[room] for room in its) for files, its in rooms.items()}, dict(rows)
 
@@ -157,7 +171,7 @@ def test_help_is_readable():
 
 
 if __name__ == "__main__":
-    text = README
+    text = TOUR.read_text(encoding="utf-8")
     for files, count in table_of_lines()[0].items():
         text = re.sub(rf"^(\| {re.escape(files)} \|) \d+ \|", rf"\1 {count} |", text, flags=re.M)
-    (ROOT / "README.md").write_text(text)
+    TOUR.write_text(text, encoding="utf-8")
