@@ -22,7 +22,7 @@ STUBS = {
     6: r"mul: write the product on the tape",
 }
 
-SUM_NEW_AXES, KEEP = "    while G.ndim > len(shape):\n        G = G.sum(axis=0)\n", ", keepdims=True"
+NEW_AXES = "    while G.ndim > len(shape):\n        G = G.sum(axis=0)\n"
 UPDATE, FORGET = "w.data -= lr * w.grad", "        w.grad = None\n"
 WALK = "for place in range(root, -1, -1)"
 LOOP = EXERCISES[6][2].split("    grads[root] = 1.0\n")[1]
@@ -53,20 +53,19 @@ MISTAKES = [
     (1, "-2 * x", "-x", "analytic gradient .* finite difference"),
     (1, "-2 * x * out", "-2 * x", "analytic gradient .* finite difference"),
     (1, "lambda G: G *", "lambda G: G * G *", "analytic gradient .* finite difference"),
-    (2, SUM_NEW_AXES, "", r"to \(3,\): got shape \(2, 3\); sum over the axis .* in front"),
-    (2, KEEP, "", r"to \(2, 1\): got shape \(2,\); .*keepdims=True"),
-    (2, "G = G.sum(axis=0)", "G = G.mean(axis=0)", r"to \(3,\): .*every use counts fully"),
-    (2, "G = G.sum(axis=0)", "G = G[0]", r"to \(3,\): .*every use counts fully"),
+    (2, NEW_AXES, "", r"to \(3,\): got shape \(2, 3\); sum over the axis .* in front"),
+    (2, ", keepdims=True", "", r"to \(2, 1\): got shape \(2,\); .*keepdims=True"),
+    (2, "G = G.sum(axis=0)", "G = G.mean(axis=0)", r"to \(3,\): .*each use counts in full"),
+    (2, "G = G.sum(axis=0)", "G = G[0]", r"to \(3,\): .*each use counts in full"),
     (2, "G.sum(axis=axis, keepdims=True)", "G[:, :1]", r"to \(2, 1\): .*stretched axis"),
     (2, "    return G\n", "    return G.sum(axis=0)\n", "nothing was broadcast"),
     (2, "if length == 1:", "if length == 1 and axis > 0:", r"\(1, 3, 1\): got .* every stretched"),
-    (2, "if length == 1:", "if axis == 1:", r"to \(1, 3, 1\): got .* every stretched one"),
     (3, "G @ weight", "G @ weight.T", r"x\[n, d\] is used .* times weight\[h, d\]"),
     (3, "G.T @ x", "x.T @ G", r"weight\[h, d\] is used .* times x\[n, d\]"),
-    (3, "G.T @ x", "G.T @ x / len(x)", r"wrong numbers; weight\[h, d\] .* add up"),
+    (3, "G.T @ x", "G.T @ x / len(x)", r"wrong numbers; weight\[h, d\] .* sum G"),
     (3, "G.sum(axis=0)", "G", r"shape \(3, 3\), wanted \(3,\); bias\[h\] is used"),
     (3, "G.sum(axis=0)", "G.sum(axis=1)", r"bias\[h\] is used in out\[n, h\] for every n"),
-    (3, "G.sum(axis=0)", "G.mean(axis=0)", r"wrong numbers; bias\[h\] .* add up"),
+    (3, "G.sum(axis=0)", "G.mean(axis=0)", r"wrong numbers; bias\[h\] .* sum G"),
     (4, "F.log_softmax(images @ w)", "images @ w", "does nll_loss receive log-prob"),
     (4, "F.log_softmax(images @ w)", "(images @ w).softmax(1)", "does nll_loss receive log-prob"),
     (4, UPDATE, "w = w - lr * w.grad", r"w\.data -= \.\.\. \(unsupported operand .*NoneType"),
@@ -80,18 +79,22 @@ MISTAKES = [
     (5, "x.max(axis=1, keepdims=True)", "x.max()", "subtract the maximum of each row"),
     (5, OUT, QUOTIENT, "subtract the logarithm of the sum instead"),
     (5, OUT, QUOTIENT.replace("=True))", "=True) + 1e-9)"), "logarithm of the sum instead"),
-    (5, "shifted -", "x -", r"wanted \[0, -1000\]"),
+    (5, OUT, "out = shifted", "what does the formula subtract besides the shift"),
+    (5, "shifted -", "x -", r"wanted \[0, -2000\]"),
+    (5, "shifted = x - ", "shifted = x; shifted -= ", "changed input 0 in place"),
+    (5, TO_X, TO_X.replace("exp(out)", "exp(x) / np.exp(x).sum(axis=1, keepdims=True)"), "on the way back"),
     (5, TO_X, "G - np.exp(out)", r"every G\[c\] of the row counts"),
     (5, TO_X, "G * (1 - np.exp(out))", r"every G\[c\] of the row counts"),
     (5, TO_X, "np.exp(out) * (G - (G * np.exp(out)).sum(axis=1, keepdims=True))", "finite diff"),
-    (6, "[(i, y), (j, x)]", "[(i, x), (j, y)]", "derivative by a is b"),
-    (6, "[(i, y), (j, x)]", "[(i, 1.0), (j, 1.0)]", "derivative by a is b"),
-    (6, "    grads[root] = 1.0\n", "", "by itself is 1"),
+    (6, "[(i, y), (j, x)]", "[(i, x), (j, y)]", r"∂\(a \* b\)/∂a is b"),
+    (6, "[(i, y), (j, x)]", "[(i, 1.0), (j, 1.0)]", r"∂\(a \* b\)/∂a is b"),
+    (6, "[(i, y), (j, x)]", "{i: y, j: x}.items()", r"both factors of x \* x"),
+    (6, "    grads[root] = 1.0\n", "", "is 1: start with that"),
     (6, "grads[i] += ", "grads[i] = ", "a is used twice, and both contributions count"),
-    (6, WALK, "for place in range(root + 1)", "who must have had a turn before it"),
-    (6, "    grads[root] = 1.0\n", "    root = len(tape) - 1\n    grads[root] = 1.0\n", "start at root"),
+    (6, WALK, "for place in range(root + 1)", "which number must have its turn before it"),
+    (6, "grads[root] = 1.0", "grads[-1] = 1.0", "start at root"),
     (6, LOOP, RECURSION, "use a loop"),
-    (6, LOOP, TO_DO_LIST, "pass its gradient on once, when complete"),
+    (6, LOOP, TO_DO_LIST, "have one turn, when its derivative is complete"),
 ]  # fmt: skip
 
 
@@ -120,11 +123,26 @@ def test_the_stub_runs_and_the_check_says_what_is_missing(number):
     assert re.search(STUBS[number], last_line(stub, check))
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_the_loop_can_be_mended_one_mistake_at_a_time():
+    loop, check, _ = EXERCISES[4]
+    for old, new, hint in (
+        ("images @ w", "F.log_softmax(images @ w)", "Change its numbers in place"),
+        ("w = w - lr * w.grad", UPDATE, "forget the old gradient first"),
+        ("        loss.backward", FORGET + "        loss.backward", None),
+    ):
+        assert loop.count(old) == 1
+        loop = loop.replace(old, new)
+        said = last_line(loop, check)
+        assert said is None if hint is None else re.search(hint, said)
+
+
 def test_the_solutions_pass_with_what_the_readme_installs():
-    """Each in a namespace of its own, without the packages that only tests install."""
+    """Each in a namespace of its own, with nothing that only tests install."""
     programs = ["".join([stub, solution, check]) for stub, check, solution in EXERCISES.values()]
-    code = "import sys; sys.modules.update(hypothesis=None, pytest=None, torch=None)\n"
-    printed = child(code=code + f"for program in {programs!r}: exec(program, {{}})")
+    code = f"import sys\nfor program in {programs!r}: exec(program, {{}})\n"
+    code += "assert not {'hypothesis', 'pytest', 'torch'} & sys.modules.keys()"
+    printed = child(code=code)
     lines = printed.stdout.splitlines()
     assert [line[: len("1 is right: ")] for line in lines] == [f"{n} is right: " for n in EXERCISES]
     assert not printed.stderr
