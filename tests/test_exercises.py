@@ -73,7 +73,7 @@ MISTAKES = [
     (4, UPDATE, "w -= lr * w.grad", "changes in place only under no_grad"),
     (4, FORGET, "", "used the sum of two gradients.* forget the old gradient first"),
     (4, UPDATE, "w.grad.zero_(); " + UPDATE, "w does not move"),
-    (4, UPDATE, "w.data += lr * w.grad", r"is it w\.data -= lr \* w\.grad\?"),
+    (4, UPDATE, "w.data += lr * w.grad", r"is the update w\.data -= lr \* w\.grad\?"),
     (5, "x.max(axis=1, keepdims=True)", "x.min(axis=1, keepdims=True)", "none above 0"),
     (5, "x.max(axis=1, keepdims=True)", "x.mean(axis=1, keepdims=True)", "none above 0"),
     (5, "x.max(axis=1, keepdims=True)", "x.max()", "subtract the maximum of each row"),
