@@ -90,7 +90,7 @@ MISTAKES = [
     (6, "[(i, y), (j, x)]", "[(i, 1.0), (j, 1.0)]", r"∂\(a \* b\)/∂a is b"),
     (6, "[(i, y), (j, x)]", "{i: y, j: x}.items()", r"both factors of x \* x"),
     (6, "    grads[root] = 1.0\n", "", "is 1: start with that"),
-    (6, "grads[i] += ", "grads[i] = ", "do both uses of a contribute"),
+    (6, "grads[i] += ", "grads[i] = ", "do both uses count"),
     (6, WALK, "for place in range(root + 1)", "which number must have its turn before it"),
     (6, "grads[root] = 1.0", "grads[-1] = 1.0", "start at root"),
     (6, LOOP, RECURSION, "use a loop"),
