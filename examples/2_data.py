@@ -1,4 +1,4 @@
-"""The data: what a network sees of a digit, and why it is normalised.
+"""The data: what a network sees of a digit, and why the pixels are normalised.
 
 python examples/2_data.py --data mnist
 """
@@ -18,11 +18,12 @@ train_set, test_set = common.load(args.data)
 
 # %% [markdown]
 # An image is 28 x 28 numbers, from 0 for the paper to 255 for the blackest ink. None is negative,
-# and the scale is arbitrary. We subtract the mean and divide by the standard deviation.
+# and the scale is arbitrary. To normalise them, we subtract the mean and divide by the standard
+# deviation.
 #
-# Both are those of the training set, and the test set is normalised with the same two numbers.
-# A model in use could not know the statistics of the test set. A test that uses them no longer
-# shows what will happen on new data.
+# Both come from the training set, and the test set is normalised with the same two numbers. A
+# model in use cannot know the statistics of the images to come. A test with statistics of its
+# own would not show how the model does on them.
 
 # %%
 images, test_images = train_set.data.numpy(), test_set.data.numpy()  # normalised
@@ -34,8 +35,8 @@ print(f"after normalisation, test set: {test_images.mean():.4f} and {test_images
 print(f"paper becomes {images.min():.4f}, the blackest ink {images.max():.4f}")
 
 # %% [markdown]
-# Two digits, with the number of every pixel written into it. Normalised, paper lies below 0
-# (blue) and ink above (red).
+# Two digits, with its number written into every pixel. Once normalised, paper is below 0 (blue)
+# and dark ink above 0 (red).
 
 # %%
 order = np.random.default_rng(args.seed).permutation(len(train_set))
@@ -65,8 +66,8 @@ for row, scale, offset, places, dark, label, look in (
 figure.savefig(args.out / "2_data_digits.png", dpi=215)  # small numbers
 
 # %% [markdown]
-# Normalisation moves and stretches the histogram, and changes nothing else: one picture with two
-# scales shows both.
+# Normalisation shifts and rescales the histogram and changes nothing else, so one picture with
+# two scales shows both.
 
 # %%
 stored_edges = np.arange(-4, 261, 8)
@@ -75,7 +76,7 @@ heights = 100 * counts / images.size
 paper = 100 * (images == images.min()).mean()
 black = 100 * (images > (249.5 - mean) / std).mean()
 grey = 100 - paper - black
-print(f"Pixels: {paper:.1f}% paper (0), {grey:.1f}% grey, {black:.1f}% black (250 on)")
+print(f"Pixels: {paper:.1f}% paper (0), {grey:.1f}% grey, {black:.1f}% black (250 and above)")
 common.claim("More than half of the pixels are paper", paper > 50, f"{paper:.1f}%")
 
 figure, axes = plt.subplots(figsize=(8, 4.6))
@@ -85,7 +86,7 @@ axes.axvspan(mean - std, mean + std, color=RED, alpha=0.15, label="± one standa
 top = 1.5 * np.sort(heights)[-2]
 text = f"paper: {paper:.0f}%, far above\nthe top of this picture"
 axes.annotate(text, (4, top), (70, 0.9 * top), arrowprops={"arrowstyle": "->"}, va="center")
-axes.set(xlabel="pixel as stored (0 to 255)", ylabel="share of the pixels, by eights (%)")
+axes.set(xlabel="pixel as stored (0 to 255)", ylabel="share of the pixels, in bins of 8 (%)")
 axes.set_ylim(0, top)
 above = axes.secondary_xaxis(
     "top", functions=(lambda stored: (stored - mean) / std, lambda value: value * std + mean)
@@ -95,11 +96,16 @@ axes.legend(loc="upper right")
 figure.savefig(args.out / "2_data_histogram.png")
 
 # %% [markdown]
+# Our network is an MLP (multi-layer perceptron). Its first layer computes 50 hidden units, each a
+# weighted sum of the 784 pixels; ReLU sets the negative ones to 0. The second layer computes 10
+# outputs, one for each class, here a digit. Log-softmax turns them into log-probabilities. The
+# loss is the negative log-likelihood: the mean of -log(probability of the right class).
+#
 # Why normalise? The gradient of a weight in the first layer is proportional to its input, so the
-# scale of the inputs decides which learning rates are small and which are too large. Division by
-# 255 mends the scale. It leaves all inputs on one side of 0, so all images have a large part in
-# common. In that direction the loss bends most, and the bend limits the rate of all directions.
-# Subtracting the mean takes much of it away.
+# scale of the inputs decides which learning rates are too large. Dividing by 255 corrects the
+# scale. It leaves all inputs on one side of 0, so all images have a large part in common. In that
+# direction the loss has its largest curvature, which limits the rate in all directions.
+# Subtracting the mean removes much of it.
 #
 # We train the same network on the same images from the same start, on three scales.
 
@@ -115,7 +121,7 @@ rates = 10 ** np.arange(-4.5, 0.6, 0.5)
 
 
 def loss_after(inputs, lr):
-    """The loss after some steps, from a start that is the same for all."""
+    """The loss after the steps, always from the same start."""
     mg.manual_seed(args.seed)
     model = nn.MLP(in_dim=784, out_dim=10, hidden_dims=[50])
     for _ in range(args.steps):
@@ -146,9 +152,9 @@ figure.savefig(args.out / "2_data_rates.png")
 claim, (raw, scaled, normal) = common.claim, scales
 good = min(rates, key=lambda lr: ends[normal, lr])
 numbers = f"{best[normal]:.3f}, {best[scaled]:.3f}, {best[raw]:.3f}"
-claim("Each at its best rate, normalised inputs reach less than half the loss of stored ones",
+claim("At the best rate for each, normalised inputs reach less than half the loss of stored ones",
       best[normal] < best[raw] / 2, numbers)  # fmt: skip
-claim("Each at its best rate, normalised inputs reach a lower loss than those divided by 255",
+claim("At the best rate for each, normalised inputs reach a lower loss than those divided by 255",
       best[normal] < best[scaled], numbers)  # fmt: skip
 claim("At the best rate for normalised inputs, the loss of stored ones ends above 2 nats",
       ends[raw, good] > 2, f"{ends[raw, good]:.3f}")  # fmt: skip

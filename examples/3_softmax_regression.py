@@ -21,8 +21,8 @@ inputs, targets = train_set.data[chosen], train_set.targets[chosen]
 # %% [markdown]
 # Without hidden layers, an MLP is softmax(Wx + b): a weight for each pixel and class, and a
 # bias for each class. Each update moves a weight against its gradient, by the learning rate times
-# the gradient. The gradient holds at the point where we stand: the further we go, the less it
-# tells. So a rate can be too large.
+# the gradient. The gradient describes the loss near the current weights: the further we go, the
+# less it tells us. So a rate can be too large.
 
 # %%
 model = nn.MLP(in_dim=784, out_dim=10)
@@ -59,7 +59,7 @@ show_parameters()
 print(f"\nLoss before the update: {before:.6f}")
 for lr in sorted(after):
     print(f"Loss after one update with learning rate {lr:g}: {after[lr]:.6f}")
-common.claim("An update with a rate of 0.001 lowers the loss, and one of 0.05 lowers it more",
+common.claim("An update with a rate of 0.001 lowers the loss, and one with 0.05 lowers it more",
              after[good] < after[small] < before,
              f"{before:.3f} to {after[small]:.3f} and {after[good]:.3f}")  # fmt: skip
 common.claim("An update with a rate of 1 raises the loss", after[large] > before,
@@ -67,7 +67,7 @@ common.claim("An update with a rate of 1 raises the loss", after[large] > before
 
 
 def draw(rate=good):
-    """The loss after one update with each rate; this one is marked, and a small and a large one."""
+    """The loss after one update at many rates; this rate, a small and a large one are marked."""
     figure, axes = plt.subplots(figsize=(8, 4.8))
     rates = 10 ** np.arange(-3.5, 0.3, 0.1)
     losses = [update(lr)[1] for lr in rates]
@@ -90,8 +90,8 @@ draw().savefig(args.out / "3_rates.png")
 # %% [markdown]
 # The loss of the linear model is convex in its parameters, since log Σ exp is convex and
 # Wx + b is linear: on the straight line between any two settings it never rises above the chord,
-# the straight line between the two losses. With a hidden layer this no longer holds. To see it,
-# we walk from one trained model to another, which had a different start. The last walk leads from
+# the straight line between the two losses. With a hidden layer this no longer holds. To see this,
+# we walk from one trained model to another that had a different start. The last walk leads from
 # a network to the same network with its hidden units in another order: both ends compute the same
 # function.
 
@@ -106,7 +106,7 @@ def trained(model):
 
 
 def losses_between(one, other, hidden):
-    """On the straight line between two settings; in float64, so that bends are not rounded away."""
+    """On the straight line between two settings; in float64, since rounding would hide bends."""
     walker, losses = nn.MLP(hidden_dims=hidden), []
     for t in walk:
         for p, a, b in zip(walker.parameters(), one, other):
@@ -135,7 +135,7 @@ for name, ends, hidden, colour, style in (
     axes.plot(walk, losses, style, color=colour, linewidth=3, label=name)
 axes.set(xlabel="t, from one trained model (0) to another (1)", ylim=(0, None))
 axes.set_ylabel("negative log-likelihood (nats)")
-axes.set_title("Two trained linear models: a flat way. With a hidden layer: a hill")
+axes.set_title("Between two linear models the loss is flat; between networks it has a hill")
 figure.legend(loc="outside lower center", ncols=1)
 figure.savefig(args.out / "3_convex.png")
 
@@ -145,16 +145,17 @@ top, top_permuted = hill.max(), same.max()
 above = (flat - chord).max()
 common.claim("Between two trained linear models, the loss never rises above the chord",
              above < 1e-9, f"at most {above:.1g} above it")  # fmt: skip
-common.claim("Between two trained networks, the loss rises to more than three times both ends",
+common.claim("Between two trained networks, the loss rises to more than three times that of either",
              top > 3 * max(hill[0], hill[-1]), f"{top:.3f}")  # fmt: skip
-common.claim("A network and its permutation have equal losses, and over three times that between",
+common.claim("A network and its permutation have equal losses; between them, the loss rises to "
+             "more than three times that",
              top_permuted > 3 * same[0] and np.isclose(same[0], same[-1]),
              f"{same[0]:.3f}, {same[-1]:.3f}, {top_permuted:.3f}")  # fmt: skip
 
 # %% [markdown]
 # The weights of a class of the linear model, drawn as an image, show what it looks for: red where
 # ink speaks for the class, blue where ink speaks against it. The speckle where there is never
-# ink is the random start.
+# ink comes from the random start.
 
 # %%
 with mg.no_grad():
@@ -170,7 +171,7 @@ for digit, axes in enumerate(panels.flat):
     axes.grid(False)
     axes.set(title=f"class {digit}", xlabel=f"{shares[digit]:.0f}% right", xticks=[], yticks=[])
 figure.colorbar(image, ax=panels, label="weight (red: ink speaks for the class)", shrink=0.95)
-figure.suptitle("What each class looks for, and how many test images of it are read right")
+figure.suptitle("What each class looks for, and how many of its test images it gets right")
 figure.savefig(args.out / "3_weights.png")
 names = ("rates", "convex", "weights")
 print("Pictures:", ", ".join(str(args.out / f"3_{name}.png") for name in names))

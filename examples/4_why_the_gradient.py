@@ -1,4 +1,4 @@
-"""Why the gradient: what a step in a random direction does to the loss, and what that one does.
+"""Why the gradient: steps in random directions, and the step against the gradient.
 
 python examples/4_why_the_gradient.py --data mnist
 """
@@ -26,13 +26,13 @@ ends = np.cumsum([parameter.numel() for parameter in parameters])[:-1]
 LENGTH, STEPS = 0.1, 20
 
 # %% [markdown]
-# All parameters in one row are a point in a space of many dimensions. A direction is a vector
+# All parameters together are a point in a space of many dimensions. A direction is a vector
 # with one number for each of them, and the loss is a landscape over that space.
 
 
 # %%
 def loss_at(point):
-    """The loss, a Tensor, with all parameters taken from one vector."""
+    """The loss, as a Tensor, with all parameters taken from one vector."""
     for parameter, part in zip(parameters, np.split(point, ends)):
         parameter.data = mg.from_numpy(part.reshape(parameter.shape))
     return F.nll_loss(model(inputs), targets)
@@ -63,11 +63,11 @@ start = np.concatenate([parameter.detach().numpy().ravel() for parameter in para
 top, gradient = height(start), gradient_at(start)
 
 # %% [markdown]
-# We take steps of one length from one point, and see how far the loss changes. For a short
+# We take steps of the same length from one point, and see how much the loss changes. For a short
 # step of length r along a unit vector d, the change is close to r g·d, where g is the gradient.
-# No g·d lies beyond ±‖g‖, and d = -g / ‖g‖ has the lowest: no other direction is as steep. A
-# random d in n dimensions shares its length among all of them. Its g·d has mean 0 and spread
-# ‖g‖ / √n, so half of the directions lead downhill, but hardly.
+# This g·d lies between -‖g‖ and ‖g‖, and is lowest at d = -g / ‖g‖: no other direction descends
+# as steeply. A random d in n dimensions spreads its length over all of them. Its g·d has mean 0
+# and spread (standard deviation) ‖g‖ / √n, so half of the directions lead downhill, but barely.
 
 # %%
 tried = common.progress(range(args.directions), "random directions")
@@ -75,17 +75,17 @@ changes = np.array([height(start + LENGTH * random_direction()) - top for _ in t
 downhill = height(start - LENGTH * unit(gradient)) - top
 bound = LENGTH * np.linalg.norm(gradient)
 spread = bound / np.sqrt(len(start))
-print(f"untrained, loss {top:.4f}, steps of length {LENGTH:g} in {len(start):,} dimensions")
+print(f"untrained model: loss {top:.4f}, steps of length {LENGTH:g} in {len(start):,} dimensions")
 print(f"  {args.directions} random directions: best {changes.min():+.5f}, "
       f"worst {changes.max():+.5f}, spread {changes.std():.5f}")  # fmt: skip
 print(f"  against the gradient: {downhill:+.5f}")
 print(f"  predicted: spread {spread:.5f}, limit {bound:.5f}")
 common.claim(
-    "The step against the gradient lowers the loss over ten times as far as the best random one",
+    "The step against the gradient lowers the loss over ten times as much as the best random one",
     downhill < 10 * changes.min() < 0, f"{downhill / changes.min():.0f} times",
 )  # fmt: skip
 common.claim(
-    "The changes by random steps spread as predicted, to within a third",
+    "The changes made by random steps have the predicted spread, to within a third",
     2 / 3 < changes.std() / spread < 4 / 3, f"{changes.std() / spread:.2f} of the prediction",
 )  # fmt: skip
 
@@ -110,9 +110,9 @@ figure.savefig(args.out / "4_why_the_gradient.png")
 print(f"Picture: {args.out / '4_why_the_gradient.png'}")
 
 # %% [markdown]
-# Would longer steps help a random direction? And can one not simply try many, and keep what
-# makes the loss smaller? The search below does that, with steps of the same length. In time, a
-# step against the gradient costs a few tries: one for the loss, and `backward`.
+# Would longer steps help in a random direction? And why not simply try many steps, and keep those
+# that lower the loss? The search below does that, with steps of the same length. A step against
+# the gradient takes the time of a few tries: one for the loss, the rest for `backward`.
 
 # %%
 lengths = np.geomspace(0.01, 30, 10 if args.quick else 30, dtype="f4")
@@ -129,12 +129,12 @@ point, descent = start, [top]
 for _ in range(STEPS):
     point = point - LENGTH * unit(gradient_at(point))
     descent.append(height(point))
-print(f"\nfrom {top:.4f}, keeping what makes the loss smaller:")
+print(f"\nfrom {top:.4f}, keeping the steps that lower the loss:")
 for tries in sorted({min(n, args.tries) for n in (100, 500, args.tries)}):
     print(f"  {tries:5,} random tries reach {search[tries]:.4f}")
 print(f"against the gradient: 1 step reaches {descent[1]:.4f}, {STEPS} reach {descent[-1]:.4f}")
 common.claim(
-    "At its best length, the step against the gradient ends lower than in three random directions",
+    "The best step against the gradient ends lower than any step in three random directions",
     min(against) < np.min(along), f"loss {min(against):.3f}, against {np.min(along):.3f}",
 )  # fmt: skip
 common.claim(
@@ -143,11 +143,11 @@ common.claim(
 )  # fmt: skip
 few = search[min(100, args.tries)]
 common.claim(
-    "One step against the gradient lowers the loss further than a hundred random tries",
+    "One step against the gradient lowers the loss more than a hundred random tries",
     descent[1] < few, f"to {descent[1]:.3f}, against {few:.3f}",
 )  # fmt: skip
 common.claim(
-    "Twenty steps against the gradient lower the loss further than all the random tries",
+    "Twenty steps against the gradient lower the loss more than all the random tries",
     descent[-1] < search[-1], f"to {descent[-1]:.3f}, against {search[-1]:.3f}",
 )  # fmt: skip
 

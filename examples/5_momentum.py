@@ -31,7 +31,7 @@ inputs, targets = train_set.data[:1000].view(-1, 784), train_set.targets[:1000]
 # plane, and we can see how gradient descent moves on it.
 #
 # The weight multiplies a pixel, the bias multiplies 1. We take the pixel whose square is smallest
-# on average, so the surface bends less along the weight than along the bias: a valley with steep
+# on average, so the surface curves less along the weight than along the bias: a valley with steep
 # walls and a flat floor.
 
 # %%
@@ -73,11 +73,11 @@ def gradient_at(position):
 
 
 # %% [markdown]
-# The lowest point, from many steps, and the curvatures around it, from gradients left and
-# right. The condition number κ is the largest curvature over the smallest. Near the lowest point,
-# a rate beyond 2 / largest curvature makes the steps across the valley grow. Farther out the loss
-# can bend more, and a smaller rate then does so. So the largest curvature limits the rate, and
-# along the floor that rate is small.
+# Many steps find the lowest point, and gradients on both sides of it give the curvatures there.
+# The condition number κ is the largest curvature divided by the smallest. Near the lowest point,
+# a rate above 2 / largest curvature makes the steps across the valley grow. Farther out the loss
+# can curve more, and then a smaller rate does so, too. So the largest curvature limits the rate,
+# and along the floor that rate is small.
 
 # %%
 best = path_from([0, 0], lr=20, beta=0.9, steps=400)[-1]
@@ -96,12 +96,12 @@ common.claim(
 )  # fmt: skip
 
 # %% [markdown]
-# All paths have one start and one learning rate, 1 / largest curvature. Gradient descent, which
-# is β = 0, crosses the valley quickly and then crawls along its floor. Momentum overshoots
-# across the valley at first. Along the floor, where every gradient points the same way, its
-# steps add up to 1 / (1 - β) times the size. But the velocity must be braked, too: no β lets the
-# distance shrink faster than by √β a step. For a quadratic at this rate, (1 - 1/√κ)² is the
-# best β.
+# All paths have the same start and the same learning rate, 1 / largest curvature. Gradient
+# descent (β = 0) crosses the valley quickly and then crawls along its floor. Momentum at first
+# overshoots across the valley. Along the floor, where all gradients point the same way, its steps
+# grow to 1 / (1 - β) times the size. But velocity is also slow to fade: with momentum β, the
+# distance cannot shrink by more than a factor of √β per step. For a quadratic at this rate,
+# (1 - 1/√κ)² is the best β.
 
 # %%
 OFFSET = np.array([6, -3])  # of the start from the lowest point
@@ -123,14 +123,15 @@ for beta, path in paths.items():
 if (args.steps, args.lr, args.beta) == (50, 1, 0.6):
     left = np.abs((paths[0][5] - best) / OFFSET)
     common.claim(
-        "Five steps of gradient descent leave less than a tenth of the bias's way, but more than "
-        "a third of the weight's",
+        "Five steps of gradient descent leave less than a tenth of the bias's distance, but more "
+        "than a third of the weight's",
         left[1] < 1 / 10 and left[0] > 1 / 3, f"{left[1]:.1%} and {left[0]:.1%}",
     )  # fmt: skip
     ends = {beta: away(path)[-1] for beta, path in paths.items()}
     tuned_end = away(tuned[times])[-1]
     common.claim(
-        "With beta 0.6 the path ends nearer than gradient descent at the best of twelve rates",
+        "With beta 0.6, the path ends nearer to the lowest point than gradient descent at the best "
+        "of twelve rates",
         ends[0.6] < tuned_end,
         f"{ends[0.6]:.5f}, against {tuned_end:.5f} at {times:.1f} times the rate",
     )
@@ -141,11 +142,11 @@ if (args.steps, args.lr, args.beta) == (50, 1, 0.6):
     )  # fmt: skip
     expected = min(ends, key=lambda beta: abs(beta - predicted))
     common.claim(
-        "Among the four betas, the one that ends nearest is the one next to the best for a "
-        "quadratic", min(ends, key=ends.get) == expected, f"{expected:g}, next to {predicted:.2f}",
+        "Among the four betas, the one that ends nearest is the one closest to the best for a "
+        "quadratic", min(ends, key=ends.get) == expected, f"{expected:g}, near {predicted:.2f}",
     )  # fmt: skip
 else:
-    print("No claims about the paths: they hold for the usual --steps, --lr and --beta")
+    print("No claims about the paths: they are for the default --steps, --lr and --beta")
 
 # %% [markdown]
 # The valley from above, one panel for each β; darker is higher.
@@ -213,7 +214,7 @@ handles = sorted(axes.lines, key=lambda line: line.get_label())
 axes.legend(handles=handles, loc="lower left", framealpha=1, ncols=4, columnspacing=1)
 axes.set_title("step 0")
 figure.canvas.draw()
-figure.set_layout_engine("none")  # all frames have the first one's: faster, and smaller
+figure.set_layout_engine("none")  # keeps the first frame's layout: faster, and smaller
 shown = range(0, args.steps + 1, 16 if args.quick else 1)
 writer = PillowWriter(fps=6)
 with writer.saving(figure, args.out / "5_momentum.gif", dpi=None):

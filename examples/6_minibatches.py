@@ -1,4 +1,4 @@
-"""Mini-batches: many cheap noisy steps, or few accurate ones, for equally many examples seen?
+"""Mini-batches: many noisy steps or a few accurate ones, for the same number of examples seen?
 
 python examples/6_minibatches.py --data mnist
 """
@@ -25,14 +25,14 @@ RATES = [0.025, 0.05, 0.1, 0.2, 0.4, 0.8]
 EXAMPLES = 1000 * args.steps
 
 # %% [markdown]
-# The loss is a mean over all examples, and so is its gradient. The mean over a few of them,
-# drawn at random, is an estimate of it: noisy, but right on average, and cheap. Every batch
-# size sees equally many examples, from the same start: batches of 20 make fifty steps where
-# batches of 1,000 make one.
+# The loss is a mean over all examples, and so is its gradient. The mean over a few of them, drawn
+# at random and called a mini-batch, is an estimate: cheap, noisy, and right on average. Every
+# batch size sees the same number of examples, from the same start: batches of 20 take fifty steps
+# where batches of 1,000 take one.
 #
-# The noise also limits the learning rate. A single rate for all sizes would decide which one
-# wins. So each size is trained with each rate of a grid, and the rate that ends at
-# the lowest loss over a thousand fixed training examples counts.
+# The noise also limits the learning rate, so a single rate for all sizes would decide which one
+# wins. We train each size at every rate of a grid, and count the rate that ends at the lowest
+# loss over a thousand fixed training examples.
 
 
 # %%
@@ -76,38 +76,38 @@ for size, rate in zip(SIZES, best_rates):
     print(f"batches of {size:,} at rate {rate:g}: test accuracy {right:.1%}")
 
 # %% [markdown]
-# What does a step cost? Forward and backward, timed apart, for more and more examples. For a
-# few examples the time is that of the program's calls, which a larger batch does not pay again.
-# For many it grows with their number. The times are those of this machine, at this moment: they
-# say how long the steps above take here, and no conclusion rests on them.
+# What does a step cost? We time forward and backward separately, for more and more examples. With
+# few examples, most of the time is the overhead of calls, which does not grow with the batch.
+# With many, the time grows with their number. The times are those of this machine at this moment:
+# they say how long the steps above take here, and no conclusion rests on them.
 
 # %%
 model = nn.MLP(hidden_dims=[50])
 counts = [n for n in (1, 3, 10, 30, 100, 300, 1000, 3000, 10_000) if n <= len(inputs)]
 times = np.empty((2, len(counts), 25))
 for i, count in enumerate(counts):
-    for j in range(-1, 25):  # the one before the first warms up, and is overwritten
+    for j in range(-1, 25):  # -1 warms up, and is overwritten by 24
         started = time.perf_counter()
         loss = F.nll_loss(model(inputs[:count]), targets[:count])
         between = time.perf_counter()
         loss.backward()
         times[:, i, j] = between - started, time.perf_counter() - between
 quartiles = 1e3 * np.quantile(times, (0.25, 0.5, 0.75), axis=2)
-print("\nMedian time of 25 (ms)   forward   backward   both, for each example (µs)")
+print("\nMedian time of 25 (ms)   forward   backward   both, per example (µs)")
 for count, (forward, backward) in zip(counts, quartiles[1].T):
     each = 1e3 * (forward + backward) / count
-    print(f"{count:12,} examples {forward:11.3f} {backward:10.3f} {each:29.2f}")
+    print(f"{count:12,} examples {forward:11.3f} {backward:10.3f} {each:24.2f}")
 
 # %%
 small, middle, large = by_examples.min(axis=1)
 common.claim(
-    "For equally many examples seen, smaller batches reach a lower loss",
+    "For the same number of examples seen, smaller batches reach a lower loss",
     small < middle < large,
     f"{small:.4f} < {middle:.4f} < {large:.4f}",
 )
 small, middle, large = by_steps.min(axis=1)
 common.claim(
-    "For equally many steps, batches of 20 reach a higher loss than larger ones",
+    "For the same number of steps, batches of 20 reach a higher loss than larger ones",
     small > max(middle, large),
     f"{small:.4f} > {middle:.4f} and {large:.4f}",
 )
@@ -159,7 +159,7 @@ print(f"Picture: {args.out / '6_minibatches.png'}")
 
 # %%
 def draw(size, rate):
-    """The loss while a size and a rate of your choice are trained."""
+    """The loss during training with a size and a rate of your choice."""
     losses, right = train(size, rate)
     plt.figure(figsize=(6, 4))
     plt.loglog(np.array(list(losses)) * size, list(losses.values()), color=BLUE)

@@ -20,18 +20,18 @@ args = common.arguments(
 train_set, _ = common.load(args.data)
 inputs, targets = train_set.data[:500], train_set.targets[:500]
 SEEDS = [args.starts * args.seed + start for start in range(args.starts)]
-LOOKS = np.unique(np.linspace(0, args.steps, 11).astype(int))  # steps at which the loss is taken
+LOOKS = np.unique(np.linspace(0, args.steps, 11).astype(int))  # steps at which the loss is measured
 
 # %% [markdown]
-# Four ways to turn a gradient into a step. Gradient descent takes the gradient as it is.
-# Momentum adds up those of the past, each counting 0.9 times as much as the one after it: where
+# We compare four ways to turn a gradient into a step. Gradient descent takes the gradient as it
+# is. Momentum adds up past gradients, each with 0.9 times the weight of the one after it: where
 # the gradient hardly changes, the sum is 1 + 0.9 + 0.9² + ... = 10 times as long. RMSprop divides
-# each gradient by its own usual size, so that all parameters move about equally far in a step,
-# by about the learning rate. Adam does both, except that it takes a mean instead of a sum.
+# each gradient by its own usual size, so that every parameter moves by about the learning rate.
+# Adam does both, except that it takes a mean instead of a sum.
 #
-# One and the same rate therefore means a different length of step to each of them, and a
-# comparison at a single rate would be decided by the choice of that rate. So each method runs
-# at many rates, half a power of ten apart, and the best of them counts.
+# The same rate therefore means a different length of step for each method, and the choice of a
+# single rate would decide the comparison. So each method runs at many rates, half a power of ten
+# apart, and its best one counts.
 #
 # One start is not enough either: another start and other mini-batches can change the order. Each
 # method runs from the same five starts. The line is the median, and the band reaches from the
@@ -125,12 +125,12 @@ print(f"Picture: {args.out / '7_optimizers.png'}")
 
 # %% [markdown]
 # Why do the curves lie where they do? A sum of ten gradients is ten times as long, so momentum
-# at a tenth of the rate moves like plain descent. They part where plain descent jumps from one
-# side of a valley to the other: such gradients cancel in the sum, and momentum still bears a
-# step that throws plain descent out. RMSprop and Adam move a parameter by about the rate however
-# small its gradient is, so their rates are about as large as a useful change of a weight.
+# at a tenth of the rate moves like plain descent. They differ where plain descent jumps from one
+# side of a valley to the other: such gradients cancel in the sum, and momentum tolerates steps
+# that throw plain descent out. RMSprop and Adam move a parameter by about the rate however small
+# its gradient is, so their rates are about as large as a useful change of a weight.
 #
-# The order is that of this problem and these settings, not a law.
+# The order belongs to this problem and these settings. It is not a law.
 
 # %%
 common.claim(
@@ -139,7 +139,7 @@ common.claim(
     ", ".join(f"{name} {lr:.2g}" for name, lr in best.items()),
 )
 common.claim(
-    "Each at its best rate, momentum has the lowest median",
+    "At the best rate for each method, momentum has the lowest median",
     ranking[0] == "momentum 0.9",
     ", ".join(f"{name} {median:.4f}" for name, (_, median, _) in bands.items()),
 )
@@ -151,13 +151,13 @@ common.claim(
 # from 0.0032 to 0.032, and from 0.00032 to 0.0032
 pairs = list(zip(ends["gradient descent"].values(), ends["momentum 0.9"].values()))[:3]
 common.claim(
-    "At a tenth of the rate, momentum's loss is within a quarter of gradient descent's, "
-    "at the three lowest rates",
+    "At the three lowest rates, momentum at a tenth of the rate ends within a quarter of gradient "
+    "descent's loss",
     all(abs(summed / plain - 1) < 0.25 for plain, summed in pairs),
     "ratios " + ", ".join(f"{summed / plain:.2f}" for plain, summed in pairs),
 )
 common.claim(
-    "Momentum gets below a tenth of the loss of guessing at more rates than gradient descent",
+    "At more rates than gradient descent, momentum gets below a tenth of the loss of guessing",
     works["momentum 0.9"] > works["gradient descent"],
     ", ".join(f"{name} {count}" for name, count in works.items()),
 )

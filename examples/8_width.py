@@ -24,17 +24,17 @@ test_inputs, test_targets = test_set.data[:2000], test_set.targets[:2000]
 WIDTHS = [1, 2, 3, 5, 10, 20, 50, 100]
 
 # %% [markdown]
-# With a hidden layer the loss is not convex, and where descent ends depends on the start: much in
-# a narrow network, little in a wide one. Each width gets many random starts and the same number
-# of steps on the same 200 examples: even a single unit brings more parameters than that.
+# With a hidden layer the loss is not convex, and the end of a descent depends on its start:
+# strongly in a narrow network, hardly in a wide one. Each width, a number of hidden units, gets
+# many random starts and the same number of steps on the same 200 examples. Even a single unit
+# has more parameters than that.
 #
 # A narrow network can die. Once every hidden ReLU is 0 for all examples, no gradient reaches the
-# weights before it, and they soon stop moving. All that is left to learn is the biases of the
-# output, that is, how frequent each class is. The more units there are, the less likely it is
-# that all of them die.
+# weights before it, and they soon stop moving. Only the biases of the output are left to learn,
+# that is, how frequent each class is. With more units, it is less likely that all of them die.
 #
-# One might fear that a wide network, which has hundreds of parameters for each example, learns
-# its examples by heart and fails on new images. The right panel looks at both.
+# One might fear that a wide network, with hundreds of parameters for each example, memorises its
+# examples and fails on new images. The right panel shows both.
 
 
 # %%
@@ -77,7 +77,7 @@ for i, width in enumerate(WIDTHS):
 # %%
 at = WIDTHS.index
 common.claim(
-    "Some starts are dead at width 1, and none from width 20 on",
+    "Some starts are dead at width 1, and none at width 20 or more",
     dead[0].any() and not dead[at(20) :].any(),
     f"{dead[0].sum()} and {dead[at(20) :].sum()}",
 )
@@ -93,17 +93,17 @@ common.claim(
     f"{losses[at(20)].max():.4f} < {losses[at(2)].min():.4f}",
 )
 common.claim(
-    "From width 20 on, every start fits every training example",
+    "At width 20 or more, every start fits every training example",
     (fits[at(20) :] == 1).all(),
     f"at least {fits[at(20) :].min():.1%}",
 )
 common.claim(
-    "With 100 hidden units, more new images are right than with 10",
+    "With 100 hidden units, more new images are read correctly than with 10",
     rights[at(100)].mean() > rights[at(10)].mean(),
     f"{rights[at(100)].mean():.1%} > {rights[at(10)].mean():.1%}",
 )
 common.claim(
-    "With 100 hidden units, new images are read within a point as well as at the best width",
+    "With 100 hidden units, the accuracy on new images is within a point of that at the best width",
     rights[at(100)].mean() > rights.mean(axis=1).max() - 0.01,
     f"{rights[at(100)].mean():.1%}, at most {rights.mean(axis=1).max():.1%}",
 )
@@ -131,15 +131,15 @@ for axes, value, label in ((panels[0], np.log(10), "log 10"), (panels[1], 10, "1
     axes.legend(loc="center right")
 panels[0].set(yscale="log", ylabel="loss on the training set (nats)")
 panels[0].set_title("Wide networks fit from every start")
-panels[1].set(ylabel="right (%; medians and starts)", ylim=(0, 104))
-panels[1].set_title("New images do not suffer from width")
+panels[1].set(ylabel="accuracy (%; medians and starts)", ylim=(0, 104))
+panels[1].set_title("Wide networks also read new images well")
 figure.savefig(args.out / "8_width.png")
 print(f"Picture: {args.out / '8_width.png'}")
 
 
 # %%
 def draw(width):
-    """The loss of ten starts while a network of your width is trained."""
+    """The loss of ten starts during training, at a width of your choice."""
     plt.figure(figsize=(6, 4))
     for seed in seeds[:10]:
         curve, dead, _, _ = train(width, seed)

@@ -399,7 +399,7 @@ def torch_loss(x, y, *parameters):
 def test_from_scratch_beside_pytorch(tmp_path):
     printed = lecture(tmp_path, "0_from_scratch.py", "--seed", 3)
     assert "y = 2584x: 2584 paths to x, 17 turns" in printed
-    assert "At x arrives 15.0\n" in printed and "At x arrive 2.0 2.0 1.0\n" in printed
+    assert "that arrives at x: 15.0\n" in printed and "that arrive at x: 2.0 2.0 1.0\n" in printed
 
     x, y = digits()
     chosen = np.random.default_rng(3).permutation(np.flatnonzero(y < 2))
