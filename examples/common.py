@@ -1,6 +1,6 @@
-"""What the scripts share: how they end at Ctrl-C, command line, data, claims, pictures, sliders.
+"""What the scripts share: Ctrl-C, the command line, data, claims, the look of pictures, sliders.
 
-Import it first: what a script imports, and that takes a second, can then be interrupted, too.
+Import it first, so that Ctrl-C also works during the other imports, which take a second or more.
 """
 
 import atexit
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 
 def stop(*_: object) -> None:
     """End the script at once. (An exception can get lost in a callback, or in an import.)"""
-    with contextlib.suppress(Exception):  # such as: another print is under way
+    with contextlib.suppress(Exception):  # for example, another print is under way
         sys.stdout.flush()
     with contextlib.suppress(OSError):
         os.write(2, b"Stopped by Ctrl-C.\n")
@@ -22,9 +22,9 @@ def stop(*_: object) -> None:
 
 @contextlib.contextmanager
 def interruptible(ends: bool = False) -> Iterator[None]:
-    """Let the first Ctrl-C inside be a KeyboardInterrupt; the next one ends the script.
+    """Turn the first Ctrl-C inside into a KeyboardInterrupt; the next one ends the script.
 
-    With `ends`, the first one ends it too, after what is inside has removed its half-made files.
+    With `ends`, the first one ends it too, once the code inside has removed its half-made files.
     """
     pressed = False
 
@@ -50,7 +50,7 @@ interactive = sys.flags.interactive or hasattr(sys, "ps1") or "ipykernel" in sys
 # Where SIGINT is ignored, say in a shell's background job, it stays ignored.
 if not interactive and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, stop)
-    # A script that is through is not stopped any more.
+    # A script that has reached its end is no longer stopped.
     atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
 
 import argparse
@@ -65,14 +65,14 @@ from tqdm import tqdm
 from minigrad import datasets, manual_seed
 from minigrad.datasets import Digits
 
-for stream in (sys.stdout, sys.stderr):  # a file or a pipe may lack some of our characters
-    if hasattr(stream, "reconfigure"):  # a notebook's cannot
+for stream in (sys.stdout, sys.stderr):  # their encoding may lack some of our characters
+    if hasattr(stream, "reconfigure"):  # a notebook's streams lack it
         stream.reconfigure(errors="minigrad.readable")
 
-# Colours that stay apart in print and for colour-blind readers (Okabe and Ito)
+# Colours that are distinct in print and to colour-blind readers (Okabe and Ito)
 BLUE, RED, ORANGE, GREEN, PINK = "#0072B2", "#D55E00", "#E69F00", "#009E73", "#CC79A7"
 
-# Letters that can still be read when a picture is shown at half its size
+# Text that is legible when a picture is shown at half its size
 matplotlib.rcParams.update(
     {
         "figure.constrained_layout.use": True,
@@ -89,7 +89,7 @@ matplotlib.rcParams.update(
 
 
 def number(kind: type[float], least: float) -> Callable[[str], float]:
-    """A parser for argparse of finite numbers from `least` on."""
+    """A type for argparse: finite numbers that are at least `least`."""
 
     def parse(text: str) -> float:
         try:
@@ -109,12 +109,12 @@ def arguments(
 ) -> argparse.Namespace:
     """Read ``--data``, ``--seed``, ``--out``, ``--quick``; seed minigrad; make the folder.
 
-    In a notebook all have their defaults, unless it says ``%run script.py --seed 1``.
+    In a notebook they have their defaults, unless you call ``%run script.py --seed 1``.
 
     Parameters
     ----------
     description : str
-        Its first line is what ``--help`` says first.
+        Its first line is the title of ``--help``.
     **settings : tuple (default, meaning) or (default, meaning, default with ``--quick``)
         Further options by name, each a positive number of the type of its default.
 
@@ -125,7 +125,7 @@ def arguments(
     Raises
     ------
     SystemExit
-        With one line that says what went wrong, if an option is not understood or the folder
+        With one line that says what is wrong, if an option is not understood or the folder
         cannot be made.
     """
     title = (description or "minigrad").strip().splitlines()[0]
@@ -135,12 +135,12 @@ def arguments(
         "--data", choices=["digits", "mnist"], default="digits",
         help="scikit-learn's digits, or MNIST from $MINIGRAD_DATA or data/ (default: %(default)s)",
     )  # fmt: skip
-    option("--seed", type=number(int, 0), default=0, help="of all that is random (default: 0)")
+    option("--seed", type=number(int, 0), default=0, help="seed of all random numbers (default: 0)")
     option(
         "--out", type=Path, default=Path("figures"), metavar="FOLDER",
-        help="for the pictures (default: %(default)s)",
+        help="where the pictures go (default: %(default)s)",
     )  # fmt: skip
-    option("--quick", action="store_true", help="less of everything, for a first look")
+    option("--quick", action="store_true", help="do less of everything, for a first look")
     for name, (default, meaning, *quick) in settings.items():
         kind = number(type(default), 1 if isinstance(default, int) else 1e-12)
         usual = f"{default:g}" + "".join(f", with --quick {less:g}" for less in quick)
@@ -155,12 +155,12 @@ def arguments(
 
 
 def command_line() -> list[str]:
-    """What follows the name of the script; nothing in a cell of a notebook."""
+    """The arguments after the script's name; none in a notebook."""
     return [] if "kernel_launcher" in sys.argv[0] else sys.argv[1:]
 
 
 def make_folder(path: Path, option: str) -> None:
-    """Make the folder now: after the training it would be too late to find that it fails."""
+    """Make the folder now, so that a bad path is found before the training, not after it."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -168,7 +168,7 @@ def make_folder(path: Path, option: str) -> None:
 
 
 def load_mnist() -> tuple[Digits, Digits]:
-    """MNIST, normalised; downloaded if need be. The errors are those of `datasets`."""
+    """MNIST, normalised; downloaded if necessary. The errors are those of `datasets`."""
     with interruptible(ends=True):
         return datasets.load_mnist_data(change_tensors=True, download=True)
 
@@ -179,12 +179,12 @@ TITLES = {"mnist": "MNIST", "digits": "scikit-learn's digits"}
 def load(name: str, announce: bool = True) -> tuple[Digits, Digits]:
     """``(train_set, test_set)`` of the data called ``digits`` or ``mnist``, normalised.
 
-    With `announce`, a line says which data these are.
+    With `announce`, a printed line says which data these are.
 
     Raises
     ------
     SystemExit
-        With one line that says what went wrong, if the data cannot be had.
+        With one line that says what went wrong, if the data cannot be loaded.
     """
     try:
         mnist = name == "mnist"
@@ -197,10 +197,10 @@ def load(name: str, announce: bool = True) -> tuple[Digits, Digits]:
 
 
 def claim(sentence: str, holds: bool, numbers: str = "") -> None:
-    """Print a conclusion, the numbers that it rests on, and whether it holds this time.
+    """Print a conclusion, the numbers behind it, and whether it holds in this run.
 
-    The sentence is the same in every run, without brackets. Slow tests run each script with ten
-    seeds and expect that every claim holds.
+    The sentence is the same in every run and has no brackets. Slow tests run each script with
+    ten seeds and expect every claim to hold.
     """
     verdict = "Holds" if holds else "DOES NOT HOLD"
     print(f"{verdict}: {sentence}" + (f" ({numbers})" if numbers else ""))
@@ -224,5 +224,5 @@ def sliders(draw: Callable[..., Any], **settings: Any) -> None:
 
         widget = interactive(draw, **settings)
         for slider in widget.children[:-1]:
-            slider.continuous_update = False  # a training at each place that it passes takes long
+            slider.continuous_update = False  # training at every position it passes is slow
         display(widget)
