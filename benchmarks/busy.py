@@ -1,6 +1,6 @@
-"""Training steps beside busy processes: what is left of the speed on a machine with more to do.
+"""Training steps while other processes are busy: how much of the speed is left?
 
-The busy processes do nothing but compute, each in one thread. The program starts and ends them.
+The busy processes do nothing but compute, each in one thread. This program starts and ends them.
 """
 
 import statistics
@@ -14,7 +14,7 @@ from . import common, training
 
 ROOT = Path(__file__).resolve().parents[1]
 ONE_THREAD = {"MINIGRAD_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-SYSTEMS = {  # the system of training.py, and what its environment has besides ours
+SYSTEMS = {  # the system of training.py, and additions to its environment
     "minigrad": ("minigrad", {}),
     "minigrad 1 thread": ("minigrad", ONE_THREAD),
     "torch": ("torch", {}),
@@ -23,7 +23,7 @@ SYSTEMS = {  # the system of training.py, and what its environment has besides o
 }
 OURS = [name for name, (system, _) in SYSTEMS.items() if system == "minigrad"]
 KINDS = "median", "mean"  # of the times of the steps of a turn
-SITUATIONS = {"idle": 0, "beside one": 1, "beside two": 2}  # and the number of busy processes
+SITUATIONS = {"idle": 0, "one busy process": 1, "two busy processes": 2}
 BUSY = list(SITUATIONS)[1:]
 PROBLEMS = training.LECTURE + training.MLPS
 PROBLEMS += [problem for problem in training.COST if problem.batch in (10, 100, 1000)]
@@ -40,7 +40,7 @@ while True: pass
 
 @contextmanager
 def busy(count):
-    """Keep `count` processes busy meanwhile."""
+    """Keep `count` processes busy inside the block."""
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     with ExitStack() as stack:
         processes = [
@@ -79,7 +79,7 @@ def times_of(answers):
 
 
 def summary(times, idle):
-    """The figures of one problem in one situation; ratios are those of the turns of a round."""
+    """The figures of one problem in one situation; ratios compare turns of the same round."""
     medians, means = times.values()
     found = {
         "microseconds": {}, "better": {}, "ratio": {},
@@ -101,7 +101,8 @@ def summary(times, idle):
 
 def newcomer(rounds):
     """Seconds that the README's first training command takes in three situations."""
-    situations = {"idle": (0, {}), "beside two": (2, {}), "beside two, 1 thread": (2, ONE_THREAD)}
+    two = "two busy processes"
+    situations = {"idle": (0, {}), two: (2, {}), f"{two}, 1 thread": (2, ONE_THREAD)}
     seconds = {situation: [] for situation in situations}
     with tempfile.TemporaryDirectory() as folder:
         command = [ROOT / "examples" / "train_mlp.py", "--data", "digits", "--epochs", "20"]
@@ -159,13 +160,14 @@ def check_goals(rows, seconds):
         for row in rows:
             spread = row[situation]["mean/median"]
             if "jax" in spread:
-                what = f"{situation}, mean / median beside JAX's, {row['name']}"
+                what = f"{situation}, mean / median against JAX's, {row['name']}"
                 ours, theirs = spread["minigrad"][0], spread["jax"][0]
                 goals.append(common.goal(what, ours, theirs, at_least=False))
     if seconds:
-        for other, wanted in (("idle", 2.5), ("beside two, 1 thread", 1.15)):
-            slower, *_ = common.ratio(seconds["beside two"], seconds[other])
-            what = f"{COMMAND}, beside two / {other}"
+        two = "two busy processes"
+        for other, wanted in (("idle", 2.5), (f"{two}, 1 thread", 1.15)):
+            slower, *_ = common.ratio(seconds[two], seconds[other])
+            what = f"{COMMAND}, {two} / {other}"
             goals.append(common.goal(what, slower, wanted, at_least=False))
     return goals
 
@@ -193,8 +195,7 @@ def draw(rows, path):
         axes.set_xticks([], minor=True)
         axes.set_yticks(range(len(rows)), [row["name"] for row in rows])
         axes.grid(axis="x", alpha=0.3)
-        processes = situation.replace("beside ", "")
-        axes.set_title(f"beside {processes} busy process" + "es" * (processes != "one"))
+        axes.set_title(situation)
     axes.invert_yaxis()
     figure.supxlabel("times as long as idle, mean of a step (further left is better)")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=len(styles))

@@ -23,7 +23,7 @@ WARM = 0.005  # seconds: after the rest, the first calls of a turn wake the thre
 
 
 def positive(kind):
-    """A parser for argparse of positive, finite numbers."""
+    """A type for argparse: positive, finite numbers."""
 
     def parse(text):
         try:
@@ -48,18 +48,18 @@ def parser(description, program, rounds=7, seconds=None):
     option(
         "--rounds", type=positive(int), default=rounds, help="turns of each system (%(default)s)"
     )
-    option("--only", metavar="TEXT", default="", help="only rows whose name holds TEXT")
+    option("--only", metavar="TEXT", default="", help="only rows whose name contains TEXT")
     if seconds:
-        option("--seconds", type=positive(float), default=seconds, help="of one turn (%(default)s)")
+        option("--seconds", type=positive(float), default=seconds, help="of a turn (%(default)s)")
     return parser
 
 
 def chosen(rows, text):
-    """Those of the dict's values whose name holds the text; without one, the program ends."""
+    """The dict's values whose names contain the text; if there are none, the program ends."""
     found = [row for name, row in rows.items() if text in name]
     if not found:
         some = "; ".join(list(rows)[:: math.ceil(len(rows) / 6)])
-        print(f"No row's name holds {text!r}. Some of the names: {some}", file=sys.stderr)
+        print(f"No row's name contains {text!r}. Some of the names: {some}", file=sys.stderr)
         raise SystemExit(2)
     return found
 
@@ -83,7 +83,7 @@ def machine():
 
 
 def installed(systems):
-    """Those of the systems whose package (the first word of the name) can be imported."""
+    """The systems whose package (the first word of the name) can be imported."""
     packages = dict.fromkeys(name.split()[0] for name in systems)
     missing = [p for p in packages if p != "floor" and not importlib.util.find_spec(p)]
     for package in missing:
@@ -105,7 +105,7 @@ def run(*command, **environment):
 class Workers:
     """Processes that measure when asked, one at a time; the others sleep meanwhile.
 
-    Each has our environment, with the changes that `environments` holds under its name.
+    Each has our environment, with the changes that `environments` lists under its name.
     """
 
     def __init__(self, serve, names, environments=None):
@@ -135,7 +135,7 @@ class Workers:
 
 
 def serve(connection, answer):
-    """Answer questions for ever, in a process of one's own."""
+    """Answer questions for ever, in a process of its own."""
     while True:
         question = connection.recv()
         try:
@@ -145,9 +145,9 @@ def serve(connection, answer):
 
 
 def seconds_per_call(function, seconds):
-    """The median and the mean time of one call, of as many as fit into `seconds` (at least 3).
+    """The median and the mean time of a call, over the calls that fit into `seconds` (at least 3).
 
-    The median is that of an undisturbed call; the mean is what many of them cost.
+    The median is the time of an undisturbed call; the mean is what calls cost in the long run.
     """
     time.sleep(SETTLE)
     times, warm = [], time.perf_counter() + WARM
@@ -163,7 +163,7 @@ def seconds_per_call(function, seconds):
 
 
 def take_turns(workers, names, rounds, *question):
-    """Ask all of them in every round, in an order that rotates: one list of answers for each."""
+    """Ask each of them in every round, in rotating order: a list of answers for each."""
     answers = {name: [] for name in names}
     for i in range(rounds):
         for name in rotated(names, i):
@@ -201,7 +201,7 @@ def print_table(header, rows):
 
 
 def goal(what, value, wanted, unit="x", at_least=True):
-    """Print whether a goal is reached, and by how much not; return it for the JSON."""
+    """Print a figure, its goal and whether it is reached; return them for the JSON."""
     reached = value >= wanted if at_least else value <= wanted
     bound = "at least" if at_least else "at most"
     text = f"{what}: {value:.3g}{unit} (goal: {bound} {wanted:.4g}{unit})"
@@ -236,7 +236,8 @@ def markdown(args, tables, goals):
         lines += [""]
     short = "; ".join(goal["text"] for goal in goals if not goal["pass"])
     reached = sum(goal["pass"] for goal in goals)
-    lines += [f"{reached} of {len(goals)} goals are reached." + f" Short: {short}." * bool(short)]
+    text = f"{reached} of {len(goals)} goals are reached."
+    lines += [text + f" Short of the goal: {short}." * bool(short)]
     return "\n".join([*lines, ""])
 
 

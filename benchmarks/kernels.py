@@ -1,8 +1,8 @@
-"""Each kernel beside NumPy, PyTorch and the machine's own limits, as a table and a picture.
+"""Each kernel against NumPy, PyTorch and the machine's own limits, as a table and a picture.
 
 The limits are measured in the same run: the peak of a large matrix product in GFLOP/s, and the
-bandwidth in GB/s, by size, because a cache is faster than memory. At best, a kernel takes as
-long as its operations at the peak, or as long as its bytes at the bandwidth of their size.
+bandwidth in GB/s, by size, because a cache is faster than memory. At best, a kernel takes the
+time of its operations at the peak or, if that is longer, of its bytes at their bandwidth.
 """
 
 import bisect
@@ -46,13 +46,13 @@ class Case:
 
     @property
     def bytes(self):
-        """What must be read and written at least, in float32."""
+        """The least that must be read and written, in float32."""
         n, d, h = self.n, self.d, self.h
         if h:
             return 4 * (n * d + d * h + n * h)
         arrays = {"relu backward": 3, "update": 3, "log_softmax backward": 3, "bias gradient": 1}
         if self.kernel == "nll":
-            return n * (min(64, 4 * d) + 8 + 4)  # of a row, the cache line with its number
+            return n * (min(64, 4 * d) + 8 + 4)  # one cache line of each row
         return 4 * arrays.get(self.kernel, 1 if self.kernel == "nll backward" else 2) * n * d
 
 
@@ -182,8 +182,8 @@ SYSTEMS = {"minigrad": with_minigrad, "numpy": with_numpy, "torch": with_torch}
 def measure_limits(seconds):
     """GFLOP/s of a large product, GB/s of the largest copy, and the GB/s for each of SETS.
 
-    The best of some tries, with a thread for each core. Copies are tried, and additions in place:
-    most processors read what a copy overwrites, so that it moves more than is counted.
+    Each is the best of several tries, with a thread for each core. Copies and additions in place
+    are tried: most processors read what a copy overwrites, so it moves more than is counted.
     """
 
     def fastest(function):
@@ -194,7 +194,7 @@ def measure_limits(seconds):
 
     def gigabytes(move, arrays, size):
         halves = [np.ones((2, size // 8 // cores), "f4") for _ in range(cores)]
-        times = max(1, SETS[-1] // size)  # a small array many times: to start a thread takes long
+        times = max(1, SETS[-1] // size)  # a small array many times: threads start slowly
 
         def repeat(pair):
             for _ in range(times):
@@ -216,7 +216,7 @@ def measure_limits(seconds):
 
 
 def limit(case, peak, bandwidths):
-    """The least seconds: those of the operations or, if that is more, of moving the bytes.
+    """The least time, in seconds: of the operations or, if that is longer, of moving the bytes.
 
     The bandwidth is that of the largest of SETS that is not larger than the bytes.
     """
@@ -249,7 +249,7 @@ PANELS = [  # of the picture: kernels, what their sizes count, and how many numb
 
 
 def draw(rows, limits, path):
-    """Over the size, the share of the limit that is reached: a line for each layer or kernel."""
+    """The share of the limit that is reached, by size: a line for each layer or kernel."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import EngFormatter
 

@@ -1,7 +1,7 @@
 """From the start of a process: imports, the first step, the whole job, memory.
 
-Every figure is a fresh process, timed from outside unless said otherwise; the systems take
-turns. MNIST is read from $MINIGRAD_DATA, each system from a cache of its own kind.
+Every figure comes from a fresh process; imports and the whole job are timed from outside. The
+systems take turns. MNIST is read from $MINIGRAD_DATA, and both systems get it in one file.
 """
 
 import os
@@ -94,7 +94,7 @@ with open("/proc/self/status") as file:  # ru_maxrss may be that of the parent p
 PROGRAMS = {"minigrad": MINIGRAD, "torch": TORCH}
 
 
-# The parts: from the systems that are there to figures, by name, and goals
+# The parts: from the systems that are installed to figures, by name, and goals
 
 
 def run(code, *arguments, **environment):

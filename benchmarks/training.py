@@ -1,6 +1,6 @@
-"""One training step (forward, loss, backward, update) beside PyTorch, JAX and HIPS autograd.
+"""A training step (forward, loss, backward, update) against PyTorch, JAX and HIPS autograd.
 
-The floor is what the step's matrix products alone take, through ``np.matmul(..., out=...)``,
+The floor is the time of the step's matrix products alone, through ``np.matmul(..., out=...)``,
 in the memory layout that is fastest for them.
 """
 
@@ -43,7 +43,7 @@ class Problem:
 
     @property
     def gflop(self):
-        """Of its matrix products: forward, weight gradients, and input gradients but the first."""
+        """Its matrix products: forward, weight gradients, and input gradients but the first."""
         sizes = [a * b for a, b in zip(self.dims, self.dims[1:])]
         return 2 * self.batch * (3 * sum(sizes) - sizes[0]) / 1e9
 
@@ -265,7 +265,7 @@ def serve(connection, system):
     def measure(problem, seconds):
         """The losses of the first steps, and the seconds of later ones: median, mean."""
         if problem not in ready:
-            ready.clear()  # one problem at a time: the large ones hold much memory
+            ready.clear()  # one problem at a time: the large ones take much memory
             step = SYSTEMS[system](problem)
             ready[problem] = step, [step() for _ in range(STEPS_TO_COMPARE)]
         step, losses = ready[problem]
@@ -298,7 +298,7 @@ def measure(workers, problem, rounds, seconds):
 
 
 def compare_losses(problem, answers):
-    """End the program unless all systems have the loss of PyTorch, or else of JAX, or ..."""
+    """End the program unless all losses equal PyTorch's (if it is missing, JAX's, and so on)."""
     losses = {name: given[0][0][-1] for name, given in answers.items() if name != "floor"}
     reference = next(name for name in ("torch", "jax", "autograd", "minigrad") if name in losses)
     expected = losses[reference]
@@ -324,7 +324,7 @@ def draw(rows, cost, path):
         places = [y + (i - (len(systems) - 1) / 2) * height for y in range(len(rows))]
         values, lows, highs = zip(*(row["ratio"][system] for row in rows))
         errors = np.subtract(values, lows), np.subtract(highs, values)
-        lengths = np.subtract(values, 1)  # from 1: to the left, minigrad loses
+        lengths = np.subtract(values, 1)  # from 1: to the left, minigrad is slower
         bars.barh(places, lengths, height, left=1, xerr=errors, color=colour, label=label)
     bars.axvline(1, color="black", linewidth=1)
     for y in range(1, len(rows)):

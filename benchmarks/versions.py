@@ -1,7 +1,7 @@
-"""This minigrad beside that of another commit, by turns: did a change cost speed?
+"""This minigrad against that of another commit, by turns: did a change cost speed?
 
-Each version is in a process of its own and compiles kernels of its own; both take the same
-steps from the same weights.
+Each version runs in its own process and compiles its own kernels; both take the same steps from
+the same weights.
 """
 
 import os

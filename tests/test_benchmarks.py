@@ -28,7 +28,7 @@ def test_a_benchmark_measures_a_row(program, row, tmp_path):
     figures = json.loads((tmp_path / "figures.json").read_text())
     (found,) = figures["rows"]
     assert found["name"] == row
-    ratios = found["beside two"]["ratio"]["mean"] if program == "busy" else found["ratio"]
+    ratios = found["two busy processes"]["ratio"]["mean"] if program == "busy" else found["ratio"]
     ratio, low, high = ratios["torch"]
     assert 0 < low <= ratio <= high
     assert {goal["pass"] for goal in figures["goals"]} <= {True, False} and figures["goals"]
@@ -61,9 +61,19 @@ print(common.markdown(Namespace(program="this", rounds=3, seconds=0.5), tables, 
 | a | 1 |
 | b | 2 |
 
-1 of 2 goals are reached. Short: speed: 1.5x (goal: at least 2x).
+1 of 2 goals are reached. Short of the goal: speed: 1.5x (goal: at least 2x).
 
 """)
+
+
+def test_the_summary_of_the_page_has_figures_of_its_tables():
+    page = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    summary, measured = page.split("## How to measure")
+    rows = [line.split("|") for line in summary.splitlines() if line.startswith("| ")]
+    figures = [figure for row in rows for figure in re.findall(r"\d[\d,.]*", " ".join(row[2:]))]
+    assert len(figures) >= 10
+    for figure in figures:
+        assert re.search(rf"(?<![\d.,]){re.escape(figure)}(?![\d.,]*\d)", measured), figure
 
 
 @pytest.mark.slow
@@ -77,7 +87,7 @@ def test_busy_measures_the_first_command_of_a_newcomer(tmp_path):
 def test_wrong_arguments_are_refused_in_a_sentence(program):
     assert "--json FILE" in run(program, "--help").stdout
     said = run(program, "--only", "xyz", fails=2)
-    assert said.stderr.startswith("No row's name holds 'xyz'. Some of the names: ")
+    assert said.stderr.startswith("No row's name contains 'xyz'. Some of the names: ")
     assert said.stderr.count("; ") >= 3 and not said.stdout
     said = run(program, "--rounds", "0", fails=2).stderr
     assert "argument --rounds: wanted a positive int, got '0'" in said
