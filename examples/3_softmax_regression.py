@@ -135,7 +135,7 @@ for name, ends, hidden, colour, style in (
     axes.plot(walk, losses, style, color=colour, linewidth=3, label=name)
 axes.set(xlabel="t, from one trained model (0) to another (1)", ylim=(0, None))
 axes.set_ylabel("negative log-likelihood (nats)")
-axes.set_title("Between two linear models the loss is flat; between networks it has a hill")
+axes.set_title("Between linear models the loss is flat; between networks it has a hill")
 figure.legend(loc="outside lower center", ncols=1)
 figure.savefig(args.out / "3_convex.png")
 
