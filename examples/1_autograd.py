@@ -37,8 +37,8 @@ print(f"Picture: {args.out / '1_autograd_graph.png'}")
 plot.graph(y, args.out / "1_autograd_graph.png", names={"x": x, "y": y})
 
 # %% [markdown]
-# Gradients add up. A second `backward()` adds to what the first has left, which is right when
-# a loss comes in several parts, and wrong when the next step starts: zero them in between.
+# Gradients add up. A second `backward()` adds to the gradients that the first has left. This is
+# right when a loss comes in several parts, and wrong when the next step starts: zero them first.
 
 # %%
 once = x.grad.item()
@@ -57,6 +57,10 @@ common.claim(
 # strictly convex curve with a minimum has one valley, and every start ends there if the steps
 # are small enough. A curve that is not convex can have several valleys, and the start decides
 # which one we end in. The gradient is 0 at the bottom of each, and on the hilltop between them.
+#
+# A step changes the numbers in x outside the graph. `x = x - lr * x.grad` would be recorded: the
+# new x would be a result, not a leaf. The next `backward()` would walk on to the old x, and the
+# gradient of the new one would stay None.
 
 
 # %%
@@ -75,7 +79,7 @@ def descend(f, start, lr, steps):
     for _ in range(steps):
         optim.gradient_update(f(x).sum(), [x], lr)
         path.append(x.tolist())
-        if np.abs(path[-1]).max() > 100:  # the picture has lost it long ago
+        if np.abs(path[-1]).max() > 100:  # far outside the picture
             break
     return np.array(path)
 
