@@ -48,7 +48,7 @@ def names_in(folder):
 
 def test_the_sdist_holds_every_file_of_the_repository(tracked, unpacked):
     packed = {name for name in names_in(unpacked) if ".egg-info/" not in name}
-    assert not tracked - packed, "MANIFEST.in leaves these files out"
+    assert not tracked - packed, f"MANIFEST.in leaves out {sorted(tracked - packed)}"
     assert packed - tracked == {"PKG-INFO"}
 
 
