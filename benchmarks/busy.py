@@ -231,4 +231,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    common.run_program(main)

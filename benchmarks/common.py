@@ -9,9 +9,11 @@ import math
 import multiprocessing
 import os
 import platform
+import signal
 import statistics
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 from unittest import mock
@@ -37,31 +39,69 @@ def positive(kind):
     return parse
 
 
+def output(text):
+    """A path for argparse to which a file can be written: better to know before measuring."""
+    path = Path(text)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = not path.exists()
+        path.open("a").close()
+        if new:
+            path.unlink()
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"cannot write {text!r}: {error.strerror}") from None
+    return path
+
+
+def picture(text):
+    """The same, of a picture in a format that Matplotlib knows."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise argparse.ArgumentTypeError("needs Matplotlib: pip install -e '.[bench]'") from None
+    kinds = Figure().canvas.get_supported_filetypes()
+    if Path(text).suffix[1:].lower() not in kinds:
+        wanted = ", ".join(f".{kind}" for kind in kinds)
+        raise argparse.ArgumentTypeError(f"wanted a name that ends in {wanted}, got {text!r}")
+    return output(text)
+
+
 def parser(description, program, rounds=7, seconds=None):
-    parser = argparse.ArgumentParser(description=description)
+    parser = argparse.ArgumentParser(f"python -m benchmarks.{program}", description=description)
     parser.set_defaults(program=program)
     option = parser.add_argument
-    option("--json", type=Path, metavar="FILE", help="write all figures there")
-    option("--markdown", type=Path, metavar="FILE", help="write the tables and goals there")
-    picture = Path("figures") / f"benchmark_{program}.png"
-    option("--png", type=Path, default=picture, help="picture (%(default)s)")
+    option("--json", type=output, metavar="FILE", help="write all figures there")
+    option("--markdown", type=output, metavar="FILE", help="write the tables and goals there")
+    drawn = f"figures/benchmark_{program}.png"
+    option("--png", type=picture, default=drawn, metavar="FILE", help="picture (%(default)s)")
     option(
         "--rounds", type=positive(int), default=rounds, help="turns of each system (%(default)s)"
     )
-    option("--only", metavar="TEXT", default="", help="only rows whose name contains TEXT")
+    only = "measure the row of this name or else, all rows whose names contain TEXT"
+    option("--only", metavar="TEXT", default="", help=only)
     if seconds:
-        option("--seconds", type=positive(float), default=seconds, help="of a turn (%(default)s)")
+        turn = "length of a turn in seconds (%(default)s)"
+        option("--seconds", type=positive(float), default=seconds, help=turn)
     return parser
 
 
 def chosen(rows, text):
-    """The dict's values whose names contain the text; if there are none, the program ends."""
-    found = [row for name, row in rows.items() if text in name]
+    """The dict's value of this name, or else those whose names contain the text; none is an error."""
+    found = [rows[text]] if text in rows else [row for name, row in rows.items() if text in name]
     if not found:
-        some = "; ".join(list(rows)[:: math.ceil(len(rows) / 6)])
-        print(f"No row's name contains {text!r}. Some of the names: {some}", file=sys.stderr)
+        names = textwrap.fill("; ".join(rows), 100, break_long_words=False)
+        print(f"--only: no row's name contains {text!r}. The names are:\n{names}", file=sys.stderr)
         raise SystemExit(2)
     return found
+
+
+def run_program(main):
+    """Run `main`; Ctrl-C ends it with one line. (Workers end with their block.)"""
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("\nStopped by Ctrl-C.", file=sys.stderr)
+        raise SystemExit(130) from None  # what shells expect: 128 plus the number of the signal
 
 
 def machine():
@@ -97,9 +137,12 @@ def run(*command, **environment):
     started = time.perf_counter()
     done = subprocess.run(
         [sys.executable, *map(str, command)],
-        env=os.environ | environment, capture_output=True, text=True, check=True,
+        env=os.environ | environment, capture_output=True, text=True,
     )  # fmt: skip
-    return time.perf_counter() - started, done.stdout.strip()
+    seconds = time.perf_counter() - started
+    if done.returncode:
+        raise SystemExit(f"{done.stderr}A program that was to be timed has failed: see above.")
+    return seconds, done.stdout.strip()
 
 
 class Workers:
@@ -111,6 +154,8 @@ class Workers:
     def __init__(self, serve, names, environments=None):
         context = multiprocessing.get_context("spawn")
         self.connections, self.processes = {}, []
+        # Ctrl-C is for us alone: the workers inherit that it is blocked, and we end them.
+        signals = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         for name in names:
             here, there = context.Pipe()
             process = context.Process(target=serve, args=(there, name), daemon=True)
@@ -118,6 +163,7 @@ class Workers:
                 process.start()
             self.connections[name] = here
             self.processes.append(process)
+        signal.pthread_sigmask(signal.SIG_SETMASK, signals)
 
     def ask(self, name, *question):
         self.connections[name].send(question)

@@ -319,7 +319,7 @@ def main():
     parser = common.parser(__doc__.splitlines()[0], "kernels", seconds=0.03)
     args = parser.parse_args()
     measured = common.chosen({case.name: case for case in cases()}, args.only)
-    print("\n".join(common.machine()))
+    print("\n".join(common.machine()), end="\n\n")
     systems = common.installed(SYSTEMS)
     rows = []
     with common.Workers(serve, systems) as workers:
@@ -336,13 +336,14 @@ def main():
                 "mean seconds": statistics.median(means),
                 "ratio": {name: common.ratio(times[name], times["minigrad"]) for name in others},
             })  # fmt: skip
+            print(f"  measured: {case.name}", flush=True)
         limits.append(workers.ask("numpy", "limits", 20 * args.seconds))
     peak, copy, *bandwidths = map(max, zip(*limits))
     for row, case in zip(rows, measured):
         row["limit"] = limit(case, peak, bandwidths)
     sizes = ", ".join(f"{b:.0f} from {size / 1e6:.0f} MB" for size, b in zip(SETS, bandwidths))
     limits = f"Limits: {peak:.0f} GFLOP/s in a large product, GB/s by the bytes moved: {sizes}"
-    print(f"{limits}\n")
+    print(f"\n{limits}\n")
     table = []
     for row in rows:
         ours = row["seconds"]["minigrad"]
@@ -365,4 +366,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    common.run_program(main)

@@ -4,7 +4,6 @@ Every figure comes from a fresh process; imports and the whole job are timed fro
 systems take turns. MNIST is read from $MINIGRAD_DATA, and both systems get it in one file.
 """
 
-import os
 import statistics
 import tempfile
 from pathlib import Path
@@ -173,11 +172,14 @@ def main():
     parser = common.parser(__doc__.splitlines()[0], "startup")
     args = parser.parse_args()
     parts = common.chosen(PARTS, args.only)
+    if whole_job in parts:
+        find_mnist()  # or else end before anything is measured
     print("\n".join(common.machine()), end="\n\n")
     systems = common.installed(PROGRAMS)
     figures, goals = {}, []
     for part in parts:
         more_figures, more_goals = part(systems, args.rounds)
+        print(f"  measured: {part.__name__.replace('_', ' ')}", flush=True)
         figures |= more_figures
         goals += more_goals
     header = ["what", "median", "least", "most"]
@@ -193,13 +195,22 @@ def main():
     draw(goals, args.png)
 
 
+def find_mnist():
+    """MNIST's training and test set."""
+    from minigrad import datasets
+
+    try:
+        return datasets.load_mnist_data()
+    except (OSError, RuntimeError) as error:
+        where = "from the folder that MINIGRAD_DATA names, or else from data/"
+        raise SystemExit(f"The whole job reads MNIST {where}: {error}") from None
+
+
 def prepare(cache):
     """One file with the arrays of MNIST, for both systems."""
     import numpy as np
 
-    from minigrad import datasets
-
-    train_set, test_set = datasets.load_mnist_data(root=os.environ.get("MINIGRAD_DATA", "data"))
+    train_set, test_set = find_mnist()
     np.savez(
         cache,
         train_data=train_set.data.numpy(), train_targets=train_set.targets.numpy(),
@@ -225,4 +236,4 @@ def draw(goals, path):
 
 
 if __name__ == "__main__":
-    main()
+    common.run_program(main)

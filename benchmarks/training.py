@@ -401,13 +401,13 @@ def main():
         help="compare with the minigrad of that commit instead (15 rounds of 0.15 s; no picture)",
     )
     args = parser.parse_args()
-    if args.against:
+    if args.against is not None:
         parser.set_defaults(rounds=15, seconds=0.15)
         args = parser.parse_args()
     problems = {problem.name: problem for problem in [*LECTURE, *MLPS, *COST, OVERHEAD]}
     problems = common.chosen(problems, args.only)
     print("\n".join(common.machine()), end="\n\n")
-    if args.against:
+    if args.against is not None:
         return versions.main(args, problems, serve)
     rows = []
     with common.Workers(serve, common.installed(SYSTEMS)) as workers:
@@ -437,4 +437,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    common.run_program(main)

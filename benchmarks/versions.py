@@ -1,7 +1,7 @@
 """This minigrad against that of another commit, by turns: did a change cost speed?
 
-Each version runs in its own process and compiles its own kernels; both take the same steps from
-the same weights.
+This is ``python -m benchmarks.training --against COMMIT``. Each version runs in its own process and
+compiles its own kernels; both take the same steps from the same weights.
 """
 
 import os
@@ -99,3 +99,7 @@ def main(args, problems, serve_minigrad):
     ]
     title = f"there: commit {commit}"
     common.write_figures(args, {title: (header, table)}, goals, against=commit, rows=rows)
+
+
+if __name__ == "__main__":
+    raise SystemExit("To compare two versions: python -m benchmarks.training --against COMMIT")

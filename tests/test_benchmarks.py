@@ -1,14 +1,18 @@
 """The benchmarks, each on one small row: table, goals, figures and picture."""
 
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 from helpers import ROOT, child
 
-from benchmarks import kernels, training, versions
+from benchmarks import common, kernels, training, versions
 
 PROGRAMS = "kernels", "training", "busy", "startup"
 ROWS = [("kernels", "log_softmax 32x10"), ("training", "[], batch 500"), ("busy", "[], batch 500")]
@@ -87,10 +91,90 @@ def test_busy_measures_the_first_command_of_a_newcomer(tmp_path):
 def test_wrong_arguments_are_refused_in_a_sentence(program):
     assert "--json FILE" in run(program, "--help").stdout
     said = run(program, "--only", "xyz", fails=2)
-    assert said.stderr.startswith("No row's name contains 'xyz'. Some of the names: ")
-    assert said.stderr.count("; ") >= 3 and not said.stdout
+    assert said.stderr.startswith("--only: no row's name contains 'xyz'. The names are:\n")
+    known = {"kernels": "nll 500x10;", "startup": "whole job;"}.get(program, "[], batch 500;")
+    assert known in said.stderr and not said.stdout
     said = run(program, "--rounds", "0", fails=2).stderr
     assert "argument --rounds: wanted a positive int, got '0'" in said
+
+
+@pytest.mark.parametrize(
+    "option, path, wrong",
+    [
+        ("json", "file/x.json", "cannot write 'file/x.json': "),
+        ("markdown", "folder", "cannot write 'folder': Is a directory"),
+        ("png", "file/x.png", "cannot write 'file/x.png': "),
+        ("png", "x.foo", "wanted a name that ends in .eps, "),
+        ("png", "x", "wanted a name that ends in .eps, "),
+    ],
+)
+def test_a_path_is_tried_before_anything_is_measured(option, path, wrong, tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    said = child(
+        "-m", "benchmarks.kernels", f"--{option}", path,
+        cwd=tmp_path, environment={"PYTHONPATH": str(ROOT)}, fails=2,
+    )  # fmt: skip
+    assert f"argument --{option}: {wrong}" in said.stderr and not said.stdout
+
+
+def test_a_path_that_is_tried_stays_as_it_is(tmp_path):
+    (tmp_path / "old.json").write_text("old")
+    common.output(tmp_path / "old.json"), common.output(tmp_path / "new" / "new.json")
+    assert (tmp_path / "old.json").read_text() == "old"
+    assert not list((tmp_path / "new").iterdir())
+
+
+def test_every_row_can_be_measured_alone():
+    """Also if other names contain its name, as "[100], batch 10" contains "[100], batch 1"."""
+    rows = {case.name: case for case in kernels.cases()}
+    rows |= {problem.name: problem for problem in training.COST}
+    assert all(common.chosen(rows, name) == [row] for name, row in rows.items())
+    assert len(common.chosen(rows, "[100], ")) == len(training.COST) > 1
+
+
+def test_the_whole_job_asks_for_mnist_first(tmp_path):
+    said = run("startup", fails=1, environment={"MINIGRAD_DATA": str(tmp_path / "missing")})
+    assert said.stderr.startswith("The whole job reads MNIST from ") and not said.stdout
+    assert said.stderr.count("\n") == 1 and "this folder does not exist" in said.stderr
+
+
+def test_a_program_that_fails_shows_why():
+    code = "from benchmarks import common; common.run('-c', '1 / 0')"
+    said = child(code=code, cwd=ROOT, fails=1).stderr
+    assert "ZeroDivisionError: division by zero" in said and "CalledProcessError" not in said
+
+
+def test_versions_says_how_it_is_run():
+    assert "python -m benchmarks.training --against COMMIT" in run("versions", fails=1).stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a group of processes")
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_ctrl_c_ends_a_benchmark_with_one_line(program, tmp_path):
+    command = [sys.executable, "-m", f"benchmarks.{program}", "--rounds", "1000000"]
+    with subprocess.Popen(
+        [*command, "--png", tmp_path / "picture.png", "--only", "s" if program == "startup" else "0"],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a parent may ignore it
+    ) as process:  # fmt: skip
+        process.stdout.readline()  # the date: it has begun
+        time.sleep(2)  # the workers have, too
+        os.killpg(process.pid, signal.SIGINT)
+        said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130 and said == "\nStopped by Ctrl-C.\n"
+    end = time.monotonic() + 10
+    while is_running_group(process.pid):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def is_running_group(number):
+    try:
+        os.killpg(number, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 @pytest.mark.parametrize("option, text", [("rounds", "-1"), ("rounds", "x"), ("seconds", "nan")])
@@ -99,21 +183,22 @@ def test_a_number_must_be_one_and_positive(option, text):
     assert f"argument --{option}: wanted a positive" in said and said.endswith(f"got '{text}'\n")
 
 
-WITHOUT_TORCH = """
+WITHOUT = """
 import importlib.util
 find = importlib.util.find_spec
-importlib.util.find_spec = lambda name: None if name == "torch" else find(name)
+importlib.util.find_spec = lambda name: None if name in {1} else find(name)
 from benchmarks import {0}
 {0}.main()
 """
 
 
+@pytest.mark.parametrize("missing", [["torch"], ["torch", "jax", "autograd"]])
 @pytest.mark.parametrize("program, row", [*ROWS, ("startup", "imports")])
-def test_a_benchmark_runs_without_torch(program, row, tmp_path):
+def test_a_benchmark_runs_without_torch(program, row, missing, tmp_path):
     seconds = ["--seconds", "0.001"] * (program != "startup")
     said = child(
         "--only", row, "--rounds", "1", *seconds, "--png", tmp_path / "picture.png",
-        code=WITHOUT_TORCH.format(program), cwd=ROOT,
+        code=WITHOUT.format(program, missing), cwd=ROOT,
     )  # fmt: skip
     assert said.stdout.count("torch is left out: not installed") == 1
     assert "torch / minigrad" not in said.stdout and not said.stderr
