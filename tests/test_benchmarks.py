@@ -134,7 +134,8 @@ def test_every_row_can_be_measured_alone():
 
 
 def test_the_whole_job_asks_for_mnist_first(tmp_path):
-    said = run("startup", fails=1, environment={"MINIGRAD_DATA": str(tmp_path / "missing")})
+    nowhere = {"MINIGRAD_DATA": str(tmp_path / "missing")}
+    said = run("startup", "--rounds", "1", fails=1, environment=nowhere)
     assert said.stderr.startswith("The whole job reads MNIST from ") and not said.stdout
     assert said.stderr.count("\n") == 1 and "this folder does not exist" in said.stderr
 
