@@ -427,7 +427,7 @@ METHODS = {
 
 
 def test_no_place_of_an_operation_is_forgotten():
-    """CONTRIBUTING.md names them: this table, the method, and the export."""
+    """CONTRIBUTING.md names them: the docstring, this table, the method, and the export."""
     tried = set()
     for operation in OPERATIONS.values():
         wild = calls(operation, "float32", itertools.repeat(operation.wild))
@@ -441,6 +441,7 @@ def test_no_place_of_an_operation_is_forgotten():
         for name, op in vars(room).items():
             if not hasattr(op, "rule"):
                 continue
+            assert op.__doc__, f"{name} has no docstring"
             assert op in tried, f"{name} is not in the table of tests/test_gradients.py"
             method = METHODS.get(name, f"__{name}__" if hasattr(mg.Tensor, f"__{name}__") else name)
             has_a_function = hasattr(functional, name)
