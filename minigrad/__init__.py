@@ -1,4 +1,18 @@
-"""minigrad: reverse-mode automatic differentiation on NumPy and Numba, small enough to read."""
+"""Reverse-mode automatic differentiation on NumPy and Numba, small enough to read
+
+The names are those of PyTorch:
+
+- `tensor`, `zeros`, `randn`, `from_numpy` and others make a `Tensor`; its help lists the methods
+- `exp`, `matmul`, `sum` and others are functions that have a method of the same name
+- `nn`, `functional`, `optim` and `datasets` are modules with models, losses, optimisers and data
+- `no_grad` turns recording off; `save` and `load` keep Tensors in a file
+
+To look inside and to test:
+
+- `explain` says what happens inside `backward`; `plot` draws it
+- `gradcheck` compares a gradient with finite differences
+- `operation` makes a function on arrays differentiable; `testing` has what tests its gradient
+"""
 
 from typing import TYPE_CHECKING
 
@@ -72,14 +86,23 @@ std, var = as_function(Tensor.std), as_function(Tensor.var)
 
 memory.keep_freed_memory()
 
+NEEDS = {"datasets": "numpy", "plot": "matplotlib", "testing": "hypothesis"}  # module: package
+
 if TYPE_CHECKING:
     from . import datasets as datasets, plot as plot, testing as testing
 else:
 
     def __getattr__(name):
         """Import what needs other packages, or downloads, when it is first used."""
-        if name not in ("datasets", "plot", "testing"):
+        if name not in NEEDS:
             raise left_out.missing("minigrad", name)
         import importlib
 
         return importlib.import_module(f"minigrad.{name}")
+
+    def __dir__():
+        """Public names, for completion, which fails at a module whose package is missing."""
+        import importlib.util
+
+        installed = {name for name, needed in NEEDS.items() if importlib.util.find_spec(needed)}
+        return sorted({*globals(), *installed} - {"NEEDS", "TYPE_CHECKING", "as_function", "np"})

@@ -174,6 +174,28 @@ def test_help_is_readable():
     shown = child("-m", "pydoc", "minigrad.Tensor").stdout
     assert not re.search(r"_method|lambda|Union|_SupportsArray|object at 0x", shown)
 
+    shown = child("-m", "pydoc", "minigrad").stdout
+    assert all(line in shown for line in mg.__doc__.splitlines())
+    for name in set(re.findall(r"`(\w+)`", mg.__doc__)) - {"backward"}:
+        assert hasattr(mg, name), name
+
+
+COMPLETED = """
+import importlib.util
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name: None if name == "hypothesis" else find(name)
+import rlcompleter, minigrad as mg
+completer = rlcompleter.Completer({"mg": mg})
+print(*iter((completer.complete("mg.", i) for i in range(1000)).__next__, None))
+"""
+
+
+def test_completion_offers_what_is_public_and_can_be_imported():
+    offered = {name.strip("()") for name in child(code=COMPLETED).stdout.split()}
+    assert {"mg.tensor", "mg.exp", "mg.nn", "mg.datasets", "mg.plot"} <= offered
+    assert not {"mg.np", "mg.TYPE_CHECKING", "mg.NEEDS", "mg.testing"} & offered
+    assert "testing" in dir(mg)
+
 
 if __name__ == "__main__":
     text = TOUR.read_text(encoding="utf-8")
