@@ -1,1 +1,1 @@
-"""Benchmarks: ``python -m benchmarks.kernels``, ``.training``, ``.startup``; see README.md here."""
+"""Benchmarks: ``python -m benchmarks.kernels``, ``.training``, ``.busy``, ``.startup``; see README.md."""
