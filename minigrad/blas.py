@@ -1,9 +1,8 @@
-"""The matrix product, in plain Python and inside compiled kernels.
+"""Find the BLAS that NumPy has loaded, for compiled kernels to call.
 
-The work is done by the library that NumPy has loaded, a BLAS (Basic Linear Algebra
-Subprograms), whose product of matrices is called `gemm`. Numba's own ``np.dot`` would load
-SciPy's BLAS beside it, and the waiting threads of two libraries stall each other for
-milliseconds.
+BLAS (Basic Linear Algebra Subprograms) is the library that multiplies matrices; its function
+for that is called gemm. Numba's own ``np.dot`` would load SciPy's BLAS as well, and the waiting
+threads of two libraries stall each other for milliseconds.
 """
 
 import ctypes
@@ -13,14 +12,14 @@ from typing import Any
 import numpy as np
 from llvmlite import binding
 
-# The names that compiled kernels know. They are in the kernels cached on disk, and a name that
-# is missing when a kernel is loaded would end the process: both are always registered.
+# The names by which compiled kernels call gemm. They are part of the kernels cached on disk. A
+# name that is missing when a kernel is loaded ends the process, so both are always registered.
 SYMBOLS = {"float32": "minigrad_sgemm", "float64": "minigrad_dgemm"}
-ROWS, PLAIN, TRANSPOSED = 101, 111, 112  # BLAS's: C order; a matrix as it lies, or transposed
+ROWS, PLAIN, TRANSPOSED = 101, 111, 112  # BLAS's flags: C order; a matrix as it is, or transposed
 
 
 def _prototype(number: Any) -> Any:
-    """The C type of gemm: order, how a and b lie, M, N, K, alpha, a, its row length, b, ..."""
+    """The C type of gemm: order, flags of a and b, M, N, K, alpha, a, its row length, b, ..."""
     matrix = [ctypes.c_void_p, ctypes.c_int64]
     sizes = [ctypes.c_int] * 3 + [ctypes.c_int64] * 3
     return ctypes.CFUNCTYPE(None, *sizes, number, *matrix, *matrix, number, *matrix)
@@ -30,10 +29,10 @@ PROTOTYPES = {"float32": _prototype(ctypes.c_float), "float64": _prototype(ctype
 
 
 def callbacks() -> dict[str, Any]:
-    """For each dtype, a gemm that calls `np.matmul`: some 4 µs slower, and always right.
+    """For each dtype, a gemm that calls `numpy.matmul`: some 4 µs slower, and always right.
 
-    An exception in it (Ctrl-C) cannot pass through compiled code. It leaves the first number of
-    the result as it was, by which `product` notices.
+    An exception in it (Ctrl-C) cannot pass through compiled code. The first number of the result
+    is then left as it was, and `minigrad.products.product` notices that.
     """
 
     def matrix(dtype: str, address: int, rows: int, columns: int, length: int, how: int) -> Any:
@@ -51,7 +50,7 @@ def callbacks() -> dict[str, Any]:
             first = out[:1, :1].copy()
             try:
                 np.matmul(x, y, out=out)
-            except BaseException:  # it may come when the product is done
+            except BaseException:  # perhaps after the product is done
                 out[:1, :1] = first
                 raise
 
@@ -63,8 +62,8 @@ def callbacks() -> dict[str, Any]:
 def find() -> dict[str, Any] | None:
     """For each dtype, gemm in the library that NumPy has loaded; None if it is not there.
 
-    NumPy's wheels rename it; the 64 says that its integers have 64 bits. A function is
-    trusted only if it multiplies as `np.matmul` does.
+    NumPy's wheels rename it; the 64 says that its integers have 64 bits. A function is trusted
+    only if it gives the result of `numpy.matmul`.
     """
     found = {}
     try:
@@ -84,14 +83,14 @@ def find() -> dict[str, Any] | None:
 
 
 def register(functions: dict[str, Any], source: str = "np.matmul, called back by kernels") -> None:
-    """Let kernels that are compiled or loaded from now on call these functions."""
+    """Make kernels that are compiled or loaded from now on call these functions."""
     for dtype, symbol in SYMBOLS.items():
         binding.add_symbol(symbol, ctypes.cast(functions[dtype], ctypes.c_void_p).value)
-    _registered.update(functions, source=source)  # a callback lives as long as somebody holds it
+    _registered.update(functions, source=source)  # a callback must be kept alive
 
 
 def library() -> str:
-    """What does the products of compiled kernels."""
+    """What computes the products of compiled kernels, in words."""
     source: str = _registered["source"]
     return source
 

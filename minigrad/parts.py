@@ -1,4 +1,4 @@
-"""Kernels that go through large arrays of float32, in parts, by the threads of `threads`.
+"""Elementwise kernels on large float32 arrays, shared by several threads (see `threads`).
 
 Two cores move memory, or compute exponentials, about twice as fast as one.
 """
@@ -15,7 +15,7 @@ from numpy import ndarray as Array
 from . import kernels, threads
 from .caching import c_function, kernel
 
-# What a part gets: the addresses of up to three arrays, a setting, and the length of a row
+# What a part is passed: the addresses of up to three arrays, a setting, and the length of a row
 PLACES, SETTING, WIDTH = 5, 3, 4
 
 
@@ -55,8 +55,8 @@ def log_softmax_backward(p: Any, start: int, stop: int) -> None:
     kernels.log_softmax_backward(G, softmax, grad)
 
 
-# The part of each kernel, and how many elements take one thread 10 to 20 µs. An array of twice as
-# many is shared.
+# The part of each kernel, and how many elements keep one thread busy for 10 to 20 µs. Arrays of
+# at least twice as many are shared.
 PARTS: dict[Any, Any] = {
     kernels.relu_forward: (relu_forward, 65_536),
     kernels.relu_backward: (relu_backward, 65_536),
@@ -70,14 +70,14 @@ LEAST = 2 * min(unit for _, unit in PARTS.values())
 
 @functools.cache
 def address_of(part: Callable[..., None]) -> Any:
-    """Where C finds a part."""
+    """The address at which C can call a part."""
     nothing, integer = cast(Any, types).void, types.int64
     return c_function(part, nothing(cast(Any, types).CPointer(integer), integer, integer)).address
 
 
 @kernel
 def share(function: int, arrays: tuple[Array, ...], width: int, setting: float, work: int) -> None:
-    """Call a C function for all parts of the arrays, which are cut between rows of this width."""
+    """Call a C function for all parts of the arrays, which are cut between rows of ``width``."""
     p = np.empty(PLACES, np.int64)
     for i in range(len(arrays)):
         p[i] = arrays[i].ctypes.data
@@ -88,9 +88,9 @@ def share(function: int, arrays: tuple[Array, ...], width: int, setting: float, 
 def run(kernel: Any, *arrays: Array, settings: tuple[float, ...] = ()) -> None:
     """Call ``kernel(*arrays, *settings)``, on arrays of one shape.
 
-    Large arrays are shared among the threads if they are C-contiguous and of float32, and if the
-    kernel has a part here. Such a kernel has three arrays and one setting at most; the rows of
-    log-softmax run along the last dimension.
+    The threads share large arrays if these are C-contiguous and float32, and if the kernel has a
+    part here. Such a kernel has at most three arrays and one setting; the rows of log-softmax run
+    along the last dimension.
     """
     size = arrays[0].size
     if size >= LEAST:

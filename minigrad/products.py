@@ -13,11 +13,11 @@ from .threads import multiply
 
 
 class Interrupted(KeyboardInterrupt, Exception):
-    """Ctrl-C during a product. Compiled code raises nothing but an Exception."""
+    """Ctrl-C during a product. It is an Exception, because compiled code can raise nothing else."""
 
 
 def product(a: Array, b: Array, out: Array) -> None:
-    """Write the matrix product of `a` (M, K) and `b` (K, N) into `out` (M, N), in C order:
+    """Write the matrix product of ``a`` (M, K) and ``b`` (K, N) into ``out`` (M, N), in C order:
 
     out[i, j] = Σ_k a[i, k] b[k, j]
     """
@@ -26,17 +26,17 @@ def product(a: Array, b: Array, out: Array) -> None:
 
 @overload(product, jit_options={"fastmath": {"reassoc", "contract"}})
 def _compiled_product(a: Any, b: Any, out: Any) -> Callable[[Any, Any, Any], None] | None:
-    """`product` for Numba, which picks one of these functions by the layouts of `a` and `b`.
+    """`product` for Numba: one of these functions, chosen by the layouts of ``a`` and ``b``.
 
-    gemm packs its matrices first, which does not pay for a single row or column: a loop is up
-    to five times as fast there. `fastmath` lets it add in any order, as BLAS does.
+    gemm packs its matrices first, which is not worth it for a single row or column: there a loop
+    is up to five times as fast. ``fastmath`` lets it add in any order, as BLAS does.
     """
 
     def product_of_copies(a: Any, b: Any, out: Any) -> None:
         product(np.ascontiguousarray(a), np.ascontiguousarray(b), out)
 
     if not a.dtype == b.dtype == out.dtype:
-        return None  # Numba then refuses to compile: gemm would misread the memory
+        return None  # Numba refuses to compile: gemm would misread the memory
     if "A" in (a.layout, b.layout):  # neither C nor Fortran order
         return product_of_copies
 
@@ -57,7 +57,7 @@ def _compiled_product(a: Any, b: Any, out: Any) -> Callable[[Any, Any, Any], Non
             multiply(how_a, how_b, m, n, k, a.ctypes.data, k if a_plain else m,
                      b.ctypes.data, n if b_plain else k, out.ctypes.data, out.itemsize)  # fmt: skip
             if number(out[0, 0]).view(integer) == unfinished:  # see `blas.callbacks`
-                raise Interrupted("a product was not done: the reason is printed above")
+                raise Interrupted("a product was interrupted: the reason is printed above")
         elif n == 1 or not b_plain:  # each sum runs along the memory of b
             for i in range(m):
                 for j in range(n):

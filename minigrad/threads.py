@@ -1,18 +1,18 @@
-"""Several threads for one large product of matrices, or for one large array.
+"""Several threads share one large matrix product, or one large array.
 
-A large product is cut into blocks of its rows or columns. The thread that wants it and the
-workers, threads of ours that wait for such jobs, each take the next free block until none is
+A large product is cut into blocks of rows or columns. The thread that needs the product and the
+workers, our own threads that wait for such jobs, each take the next free block until none is
 left. The cut depends on the sizes alone, so the bits of the result do not depend on the number
 of threads, or on how busy the machine is.
 
-A BLAS has threads of its own. They wait for each other in each product, and beside another busy
-program one of them is always late: a step then takes many times as long. So the library works
-with one thread while a product of ours runs, and with as many as before afterwards. A worker
-that is late finds no block left, and nobody waits for it.
+A BLAS has threads of its own. They wait for each other in each product, and if another program
+is busy, one of them is always late: a step then takes many times as long. So the library uses
+one thread while a product of ours runs, and gets its threads back afterwards. A worker that is
+late finds no block left, and no other thread waits for it.
 
-The threads meet in one array of integers, `crew`. Compiled code changes it by atomic operations,
-those that no other thread can interrupt. That costs a microsecond or two, where two threads of
-Python that pass a job on need fifty.
+The threads communicate through one array of integers, `crew`. Compiled code changes it by atomic
+operations, which no other thread can interrupt. That costs a microsecond or two; to hand a job
+from one Python thread to another takes fifty.
 
 `parts` cuts large arrays for elementwise kernels in the same way.
 """
@@ -38,26 +38,26 @@ from numpy import ndarray as Array
 from .blas import PLAIN, ROWS, SYMBOLS, found
 from .caching import kernel
 
-SMALL = 262_144  # multiplications of two matrices, for which OpenBLAS takes one thread by itself
-SMALL_VECTOR = 9_000  # and those of a matrix and a vector, or of two vectors
-MOST = 16  # blocks of a product, except those for which small blocks are faster
-MOST_SMALL = 60_000  # those, which are counted in 16 bits
+SMALL = 262_144  # up to this many multiplications, OpenBLAS uses one thread by itself
+SMALL_VECTOR = 9_000  # the same for a matrix and a vector, or for two vectors
+MOST = 16  # the most blocks of a product, unless small blocks are faster
+MOST_SMALL = 60_000  # the most small blocks, which are counted in 16 bits
 
-# Places in `crew`, each in a cache line of its own (64 bytes): threads that write into one line
-# would slow each other down.
+# Indices into `crew`. What different threads write is in different cache lines (64 bytes):
+# threads that write into one line slow each other down.
 FREE = 0  # the first free block and the end of the free ones, in 16 bits each; the job's number
 DONE = 8  # how many blocks are done
 OWNER = 16  # 1 while a thread uses the crew; others then work alone
 ASLEEP = 24  # how many workers sleep
-LOCK, INSIDE, BEFORE = 32, 33, 34  # of the three: jobs under way, the library's threads before
+LOCK, INSIDE, BEFORE = 32, 33, 34  # guards the next two: jobs under way, the library's threads
 PAUSE = 35  # 1 while no job may begin
-THREADS, PIPE, STOP = 40, 41, 42  # how many threads, where workers are woken, whether they end
-ALONE, PENALTY = 48, 49  # for how much work nobody is called, and for how much next time
-MISSED = 50  # for how many jobs nobody came
-JOB, JOB_SIZE = 56, 13  # what `block` reads, and how many numbers that is
+THREADS, PIPE, STOP = 40, 41, 42  # how many threads; the pipe that wakes workers; 1 to end them
+ALONE, PENALTY = 48, 49  # how much work to do without workers, and how much next time
+MISSED = 50  # for how many jobs in a row no worker came
+JOB, JOB_SIZE = 56, 13  # where the job for `block` is, and how many numbers it has
 CREW_SIZE = JOB + JOB_SIZE
 crew = np.zeros(CREW_SIZE, np.int64)
-crew[PENALTY] = LEAST_PENALTY = 256  # as `work_in` counts it: some 4 ms
+crew[PENALTY] = LEAST_PENALTY = 256  # in the unit of `work_in`: some 4 ms
 MOST_PENALTY = 1 << 18  # some 4 s
 
 
@@ -65,7 +65,7 @@ MOST_PENALTY = 1 << 18  # some 4 s
 
 
 def _find_controls() -> Any:
-    """The library's functions that set and tell its number of threads; None if not OpenBLAS's."""
+    """The library's functions that set and get its number of threads; None if not OpenBLAS."""
     try:
         library = ctypes.CDLL(np._core._multiarray_umath.__file__)  # type: ignore[attr-defined]
         return library.scipy_openblas_set_num_threads64_, library.scipy_openblas_get_num_threads64_
@@ -74,13 +74,13 @@ def _find_controls() -> Any:
 
 
 def _find_system() -> Any:
-    """The system's functions that let other threads run, and that write into a pipe."""
+    """The system's functions that let other threads run and that write to a pipe."""
     if os.name == "posix":
         return ctypes.CDLL(None).sched_yield, ctypes.CDLL(None).write
     return ctypes.CDLL("kernel32").SwitchToThread, ctypes.CDLL("ucrtbase")._write
 
 
-_compiled = found and not cast(Any, numba.config).DISABLE_JIT  # not called back
+_compiled = found and not cast(Any, numba.config).DISABLE_JIT  # kernels call BLAS directly
 controls: Any = _find_controls() if _compiled else None
 _functions = dict(zip(("yield", "write"), _find_system()))
 _functions |= dict(zip(("set", "get"), controls or _find_system()))  # never called without controls
@@ -94,7 +94,7 @@ let_others_run = _external("minigrad_yield", types.int32())
 write = _external("minigrad_write", types.int64(types.int32, types.uintp, types.int64))
 set_library_threads = _external("minigrad_set", types.void(types.int32))
 get_library_threads = _external("minigrad_get", types.int32())
-_places = [types.int32] * 3 + [types.int64] * 3  # how the matrices lie, and M, N, K
+_places = [types.int32] * 3 + [types.int64] * 3  # BLAS's flags, and M, N, K
 _matrices = [types.uintp, types.int64] * 2
 sgemm, dgemm = (
     _external(SYMBOLS[str(x)], types.void(*_places, x, *_matrices, x, types.uintp, types.int64))
@@ -104,7 +104,7 @@ sgemm, dgemm = (
 
 @intrinsic
 def the_crew(_: Any) -> Any:
-    """The address of `crew`. Numba would compile a copy of the array into the kernel."""
+    """The address of `crew`; otherwise Numba would compile a copy of it into the kernel."""
 
     def generate(context: Any, builder: Any, _signature: Any, _arguments: Any) -> Any:
         nothing = ir.FunctionType(ir.VoidType(), [])
@@ -121,7 +121,7 @@ def _place(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
 
 @intrinsic
 def add(_: Any, array: Any, i: Any, number: Any) -> Any:
-    """array[i] += number, not to be interrupted; return the number before."""
+    """Atomically, ``array[i] += number``; return the number before."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         place = _place(context, builder, signature, arguments)
@@ -132,7 +132,7 @@ def add(_: Any, array: Any, i: Any, number: Any) -> Any:
 
 @intrinsic
 def change(_: Any, array: Any, i: Any, old: Any, new: Any) -> Any:
-    """Make array[i] `new` if it is `old`, not to be interrupted; return whether it was."""
+    """Atomically, set ``array[i]`` to ``new`` if it is ``old``; return whether it was."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         place = _place(context, builder, signature, arguments)
@@ -144,7 +144,7 @@ def change(_: Any, array: Any, i: Any, old: Any, new: Any) -> Any:
 
 @intrinsic
 def float32_at(_: Any, address: Any) -> Any:
-    """A pointer to numbers of float32."""
+    """A pointer to the float32 numbers at this address."""
 
     def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         return builder.inttoptr(arguments[0], ir.FloatType().as_pointer())
@@ -158,22 +158,22 @@ def call(_: Any, function: Any, places: Any, start: Any, stop: Any) -> Any:
 
     def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         integer, (address, *others) = ir.IntType(64), arguments
-        kind = ir.FunctionType(ir.VoidType(), [integer] * 3)  # an address is passed like these
+        kind = ir.FunctionType(ir.VoidType(), [integer] * 3)  # an address is an integer here
         builder.call(builder.inttoptr(address, kind.as_pointer()), others)
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 4), generate
 
 
-# A job: the arguments of gemm, the size of a number in bytes, and the number of blocks. Or, if
-# that size is 0: a function, the address of what it gets (see `parts`), and in the places of M
-# and N the length of its arrays and the work.
+# A job: the arguments of gemm, the size of a number in bytes, and the number of blocks. If that
+# size is 0, it is instead a function, the address of its data (see `parts`) and, in the places of
+# M and N, the length of its arrays and the work.
 
 
 @kernel
 def gemm(how_a: int, how_b: int, m: int, n: int, k: int, a: int, lda: int, b: int, ldb: int,
          c: int, ldc: int, size: int) -> None:  # fmt: skip
-    """c = a @ b for matrices at these addresses, whose numbers have `size` bytes."""
+    """c = a @ b for matrices at these addresses, whose numbers have ``size`` bytes."""
     if size == 4:
         sgemm(ROWS, how_a, how_b, m, n, k, np.float32(1), a, lda, b, ldb, np.float32(0), c, ldc)
     else:
@@ -204,11 +204,11 @@ def block(job: Array, i: int) -> None:
 
 @kernel
 def blocks_of(m: int, n: int, k: int) -> int:
-    """How many blocks a product is cut into; the longer of its sides is cut.
+    """How many blocks a product is cut into, along the longer of its sides.
 
-    A block repeats some work, as gemm copies both matrices in an order of its own first: longer
-    blocks repeat less. OpenBLAS does without the copies for up to 10⁶ multiplications on recent
-    processors, and for a few rows or columns, that is up to three times as fast.
+    Each block repeats some work, because gemm first copies both matrices in an order of its own;
+    longer blocks repeat less. On recent processors, OpenBLAS needs no copies for up to 10⁶
+    multiplications. For a few rows or columns, that is up to three times as fast.
     """
     work, longer, shorter = m * n * k, max(m, n), min(m, n)
     if work <= 1_000_000:
@@ -222,8 +222,8 @@ def blocks_of(m: int, n: int, k: int) -> int:
 def next_block(crew: Array, helps: bool) -> int:
     """Take a free block; -1 if there is none.
 
-    The workers take the first, the thread that they help the last: so that in the next job on
-    the same arrays, each finds in its core's cache what it had there.
+    Workers take the first, and the thread that they help takes the last. So in the next job on
+    the same arrays, each core is likely to have its part in its cache.
     """
     while True:
         free: int = crew[FREE]
@@ -236,10 +236,10 @@ def next_block(crew: Array, helps: bool) -> int:
 
 @kernel
 def serve(crew: Array, patience: int) -> None:
-    """Take blocks of whatever job there is, until there was none for a while.
+    """Take blocks of whatever job there is, until there has been none for a while.
 
-    Where nobody is called it ends at once: beside busy programs, it would wait in each turn, and
-    take its share of the processor from the thread that it is to help.
+    If workers are not to be called, it ends at once: while other programs are busy, a worker that
+    waits takes processor time from the thread that it should help.
     """
     turns = 0
     while turns < patience and crew[ALONE] == 0 and crew[STOP] == 0:
@@ -255,7 +255,7 @@ def serve(crew: Array, patience: int) -> None:
 
 @kernel
 def give_way(crew: Array) -> bool:
-    """Open the lock again if there is a pause, whose start this thread may not have seen."""
+    """Release the lock if there is a pause; this thread may not have seen it begin."""
     if crew[PAUSE]:
         add(crew, LOCK, -1)
         return True
@@ -264,7 +264,7 @@ def give_way(crew: Array) -> bool:
 
 @kernel
 def enter_library(crew: Array) -> None:
-    """Let the library work with one thread."""
+    """Make the library use one thread."""
     while crew[PAUSE] or not change(crew, LOCK, 0, 1) or give_way(crew):
         let_others_run()
     if crew[INSIDE] == 0:
@@ -277,7 +277,7 @@ def enter_library(crew: Array) -> None:
 
 @kernel
 def leave_library(crew: Array) -> None:
-    """Give the library its threads again, if no other product of ours is under way."""
+    """Give the library its threads back, unless another product of ours is under way."""
     while not change(crew, LOCK, 0, 1):
         let_others_run()
     crew[INSIDE] -= 1
@@ -288,7 +288,7 @@ def leave_library(crew: Array) -> None:
 
 @kernel
 def work_in(job: Array) -> int:
-    """In units of a million multiplications or of a part, each some 10 to 20 µs."""
+    """The work of a job, in units of some 10 to 20 µs: a million multiplications, or a part."""
     return 1 + int(job[2] * job[3] * job[4] // 1_000_000 if job[11] else job[3])
 
 
@@ -315,8 +315,8 @@ def share(crew: Array, job: Array) -> None:
     while add(crew, DONE, 0) < blocks:
         let_others_run()
         turns += 1
-    # Was a worker interrupted by another program, or did none come for many jobs? Then nobody is
-    # called for a while: who waits beside busy programs takes time from the thread to be helped.
+    # If another program has interrupted a worker, or none came for many jobs, do without workers
+    # for a while (see `serve`).
     if crew[MISSED] > 20 or turns > 500 + 500 * work_in(job) // blocks:
         crew[MISSED] = 0
         crew[ALONE] = crew[PENALTY]
@@ -343,7 +343,7 @@ def do(crew: Array, job: Array) -> None:
 @kernel
 def multiply(how_a: int, how_b: int, m: int, n: int, k: int, a: int, lda: int, b: int, ldb: int,
              c: int, size: int) -> None:  # fmt: skip
-    """c = a @ b: gemm's arguments as integers, all matrices by their addresses."""
+    """c = a @ b, with gemm's arguments as integers and the matrices by their addresses."""
     crew = numba.carray(the_crew(), CREW_SIZE)  # type: ignore[attr-defined]
     if m * n * k <= SMALL or crew[THREADS] == 0:
         gemm(how_a, how_b, m, n, k, a, lda, b, ldb, c, n, size)
@@ -371,8 +371,8 @@ OWN_GROUP, CONTROL_GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 
 def default_num_threads() -> int:
-    """MINIGRAD_NUM_THREADS, or else the smallest of OPENBLAS_NUM_THREADS and OMP_NUM_THREADS,
-    the CPUs that this process may use, and the number of blocks."""
+    """MINIGRAD_NUM_THREADS, or else the smallest of OPENBLAS_NUM_THREADS, OMP_NUM_THREADS, the
+    number of CPUs that this process may use, and the number of blocks."""
     if own := os.environ.get("MINIGRAD_NUM_THREADS"):
         if not own.isdecimal() or int(own) < 1:
             raise ValueError(f"MINIGRAD_NUM_THREADS must be a positive integer, got {own!r}")
@@ -386,12 +386,12 @@ def default_num_threads() -> int:
 
 
 def _quotas() -> list[int]:
-    """How many CPUs' time the control groups of this process allow, on Linux (containers)."""
+    """How many CPUs the control groups of this process allow, on Linux (containers)."""
     quotas = []
     with contextlib.suppress(OSError, IndexError):
         own = CONTROL_GROUPS / OWN_GROUP.read_text().split("::")[1].strip().lstrip("/")
         for folder in (own, *own.parents):
-            with contextlib.suppress(OSError, ValueError):  # "max" means that there is none
+            with contextlib.suppress(OSError, ValueError):  # "max" means no limit
                 time, period = map(int, (folder / "cpu.max").read_text().split())
                 quotas.append(time // period)
     return quotas
@@ -403,23 +403,23 @@ def get_num_threads() -> int:
 
 
 def set_num_threads(n: int) -> None:
-    """Let up to `n` threads share a large product of matrices, as in PyTorch.
+    """Let up to ``n`` threads share a large matrix product, as in PyTorch.
 
-    They also share large arrays of float32 in ReLU, log-softmax and gradient descent.
+    They also share large float32 arrays in ReLU, log-softmax and gradient descent. Results are
+    the same for any number, bit for bit.
 
-    Results are the same for any number, bit for bit. By default, it is the environment variable
-    MINIGRAD_NUM_THREADS or, if that is not set, the smallest of OPENBLAS_NUM_THREADS,
-    OMP_NUM_THREADS, the CPUs that the process may use (its affinity, and the quota of its
-    control group) and 16, the most blocks that a product is cut into.
+    The default is the environment variable MINIGRAD_NUM_THREADS or, if that is not set, the
+    smallest of OPENBLAS_NUM_THREADS, OMP_NUM_THREADS, the number of CPUs that the process may use
+    (its affinity, and the quota of its control group) and 16, the usual limit of blocks.
 
-    It is for products of minigrad alone. NumPy's own have as many threads as before, though a
-    product of NumPy that runs at the same moment, in another thread of Python, has one. With a
-    BLAS other than OpenBLAS, this number has no effect: the library decides.
+    The number applies to minigrad's products only. NumPy's own use as many threads as before,
+    except that one which runs at the same moment in another Python thread uses one. With a BLAS
+    other than OpenBLAS, the number has no effect: the library decides.
 
     Raises
     ------
     ValueError
-        If `n` is not a positive integer.
+        If ``n`` is not a positive integer.
     """
     global _wanted
     if not isinstance(n, (int, np.integer)) or n < 1 or isinstance(n, bool):
@@ -434,13 +434,13 @@ def set_num_threads(n: int) -> None:
 
 
 def start() -> None:
-    """Start the workers, unless they are there: call it before a large job."""
+    """Start the workers, unless they are running; to be called before a large job."""
     global _ready
     if _ready:
         return
     with _starting:
         if not _ready and crew[THREADS] > 1:
-            with contextlib.suppress(OSError, RuntimeError):  # no more files, or threads
+            with contextlib.suppress(OSError, RuntimeError):  # too many files or threads
                 _pipe[:] = os.pipe()
                 crew[PIPE] = _pipe[1]
                 for _ in range(min(crew[THREADS], 64) - 1):
@@ -459,7 +459,7 @@ def _work(pipe: int) -> None:
 
 
 def _stop() -> None:
-    """Wait until no product is under way, let none begin, and end the workers."""
+    """Let no product begin, wait until none is under way, and end the workers."""
     global _ready
     _ready = False
     crew[PAUSE] = 1
@@ -480,9 +480,9 @@ def _stop() -> None:
 
 
 def _before_fork() -> None:
-    """A child has one thread only: a lock that another holds now would never open again there.
+    """A child has only one thread: a lock that another thread holds now would stay locked there.
 
-    Such locks are in the library, too, which is asked for its threads around each product.
+    The library has such locks too, and is called before and after each product.
     """
     _starting.acquire()
     _stop()
@@ -498,7 +498,7 @@ def _after_fork_in_child() -> None:
     _after_fork()
 
 
-PATIENCE = 2000  # turns, some 0.2 µs each where nothing else runs
+PATIENCE = 2000  # turns, some 0.2 µs each if nothing else runs
 _wanted = default_num_threads()
 crew[THREADS] = _wanted if controls else 0
 _ready = False  # whether `start` has nothing left to do
