@@ -58,7 +58,7 @@ __version__ = "0.1.0"
 uint8, int32, bool = np.dtype("uint8"), np.dtype("int32"), np.dtype("bool")
 float, double, long = float32, float64, int64  # PyTorch's other names
 
-# PyTorch's functions that do what the method of the same name does
+# PyTorch's functions that have a Tensor method of the same name
 
 exp = operation(ops.exp)
 log = operation(ops.log)
@@ -93,7 +93,7 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name):
-        """Import what needs other packages, or downloads, when it is first used."""
+        """Import on first use the modules that need other packages or a download."""
         if name not in NEEDS:
             raise left_out.missing("minigrad", name)
         import importlib

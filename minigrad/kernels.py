@@ -1,13 +1,13 @@
-"""The numerical work of the operations of a network, on plain arrays: kernels.
+"""Kernels: the numerical work of a network's operations, on plain arrays.
 
 Numba compiles each of them as a whole. Every kernel writes into an array that its caller owns.
-A forward kernel and its backward kernel are side by side, under one formula. Shapes are given
-in these letters: N examples, D inputs and H outputs of a layer, C classes. The arrays of one
-call share one dtype, float32 or float64, and are C-contiguous unless noted.
+Each forward kernel is followed by its backward kernel, under one formula. Shapes use these
+letters: N examples, D inputs and H outputs of a layer, C classes. All arrays of a call have one
+dtype, float32 or float64, and are C-contiguous (row after row, without gaps) unless noted.
 
 Nothing is compiled at import: Numba compiles a kernel at its first call and keeps the
-result on disk for the next process. With ``NUMBA_DISABLE_JIT=1`` in the environment the
-same lines run as plain Python, so that a debugger can step through them.
+result on disk for the next process. With ``NUMBA_DISABLE_JIT=1`` in the environment, the
+same lines run as plain Python, and a debugger can step through them.
 """
 
 import numpy as np
@@ -23,8 +23,8 @@ def matmul(x: Array, y: Array, out: Array) -> None:
     product(x, y, out)
 
 
-# Linear layer: H weighted sums of D inputs, to each of which a number of its own, its bias, is
-# added. W[h, d] is the weight of input d in sum h.
+# Linear layer: H weighted sums of D inputs, each plus a bias of its own. W[h, d] is the weight
+# of input d in sum h.
 #
 #   forward    out = x @ Wᵀ + b          out[n, h] = Σ_d x[n, d] W[h, d] + b[h]
 #   backward   with G = ∂L/∂out, by the chain rule through each out[n, h]:
@@ -32,10 +32,10 @@ def matmul(x: Array, y: Array, out: Array) -> None:
 #              ∂L/∂W[h, d] = Σ_n G[n, h] x[n, d]      that is   Gᵀ @ x
 #              ∂L/∂b[h]    = Σ_n G[n, h]
 #
-#   x (N, D)   W (H, D)   b (H,) or None   out, G (N, H)   ∂L/∂b (H,) always of float64:
-#   over many examples, a sum of float32 would lose digits
+#   x (N, D)   W (H, D)   b (H,) or None   out, G (N, H)   ∂L/∂b (H,), always float64:
+#   a float32 sum over many examples would lose digits
 #
-# x, W and G may lie in memory in any way. C and Fortran order cost no copy.
+# x, W and G may have any memory layout. C and Fortran order need no copy.
 
 
 @kernel
@@ -65,14 +65,14 @@ def linear_backward_bias(grad: Array, grad_bias: Array) -> None:
             grad_bias[h] += grad[n, h]
 
 
-# ReLU (rectified linear unit): without it in between, several linear layers would amount to one
+# ReLU (rectified linear unit). Without it in between, several linear layers amount to one.
 #
 #   forward    out = max(x, 0)           NaN and -0 stay what they are, as in PyTorch
 #   backward   the slope is 1 where x > 0, and so out > 0, and 0 where x < 0:
 #              ∂L/∂x = G where out > 0 (or NaN), else 0
-#              At x = 0 there is a kink; PyTorch and we take the derivative 0 there.
+#              At x = 0 there is a kink, and no derivative; 0 is taken, as in PyTorch.
 #
-#   x, out, G (size,): elementwise, so any shape may be passed as one line
+#   x, out, G (size,): elementwise, so arrays of any shape are passed flattened
 
 
 @kernel
@@ -87,15 +87,16 @@ def relu_backward(grad: Array, out: Array, grad_x: Array) -> None:
         grad_x[i] = 0 if out[i] <= 0 else grad[i]
 
 
-# The exponential of numbers that are not above 0. In float32, the processor takes several numbers
-# at once, four times as fast as np.exp one by one. With n the integer nearest to x / log 2 and
+# The exponential of numbers up to 0. In float32, the processor computes several at once, four
+# times as fast as np.exp one by one. With n the integer nearest to x / log 2 and
 # r = x - n log 2,
 #
 #   eˣ = 2ⁿ eʳ     eʳ = 1 + r + r²/2! + r³/3! + ...
 #
-# |r| is at most log(2)/2, so that the terms up to r⁷ give the digits of float32 (the error is
-# below 1.5e-7 of eˣ). log 2 is taken in two parts, the first of so few digits that n times it is
-# exact. 2ⁿ is made from its bits: n + 127 before 23 zeros. Below e⁻⁸⁷, which is 1.6e-38, it is 0.
+# |r| is at most log(2)/2, so the terms up to r⁷ give the digits of float32 (the error is below
+# 1.5e-7 of eˣ). log 2 is split into two parts, the first with so few digits that n times it is
+# exact. 2ⁿ is built from its bits: n + 127 before 23 zeros. Below e⁻⁸⁷, which is 1.6e-38, the
+# result is 0.
 
 
 @kernel
@@ -114,19 +115,19 @@ def exp(x: Array, out: Array) -> None:
             out[i] = 0 if x[i] < -87 else s * power
 
 
-# Log-softmax, row by row. Softmax makes probabilities of C numbers: exp(x[c]) / S with
-# S = Σ_j exp(x[j]); all are positive, and their sum is 1. This is its logarithm.
+# Log-softmax, row by row. Softmax turns C numbers into probabilities: exp(x[c]) / S with
+# S = Σ_j exp(x[j]). All are positive, and they sum to 1. Log-softmax is the logarithm of that.
 #
 #   forward    out[c] = log(exp(x[c]) / S) = x[c] - m - log Σ_j exp(x[j] - m)
-#              for any m, as exp(-m) cancels in the fraction. The largest x is taken: no
-#              exponent is then above 0, nothing overflows, and the sum is at least 1, so its
-#              logarithm is safe.
+#              for any m, because exp(-m) cancels in the fraction. We take the largest x as m:
+#              then no exponent is above 0, nothing overflows, and the sum is at least 1, so
+#              its logarithm is safe.
 #   backward   out[c] = x[c] - log S, and ∂(log S)/∂x[k] = exp(x[k]) / S, which is the softmax,
 #              exp(out[k]). With [c = k] for 1 if c = k, else 0,
 #              ∂out[c]/∂x[k] = [c = k] - softmax[k]
 #              ∂L/∂x[k] = Σ_c G[c] ∂out[c]/∂x[k] = G[k] - softmax[k] Σ_c G[c]
 #
-#   x, out, softmax, G (N, C)   the forward kernel keeps the softmax, as an exponential is slow
+#   x, out, softmax, G (N, C)   the forward kernel keeps the softmax: an exponential is slow
 
 
 @kernel
@@ -158,8 +159,8 @@ def log_softmax_backward(grad: Array, softmax: Array, grad_x: Array) -> None:
             grad_x[n, c] = grad[n, c] - softmax[n, c] * total
 
 
-# Negative log-likelihood: minus the logarithm of the probability that was given to the right
-# class, one loss for each example. It is 0 if that was 1, and the larger the smaller it was.
+# Negative log-likelihood, one loss for each example: minus the logarithm of the probability that
+# the model gives to the right class. It is 0 for a probability of 1, and grows as that falls.
 #
 #   forward    losses[n] = -log_probs[n, targets[n]]
 #   backward   ∂L/∂log_probs[n, c] = -G[n] where c = targets[n], else 0
@@ -169,7 +170,7 @@ def log_softmax_backward(grad: Array, softmax: Array, grad_x: Array) -> None:
 
 @kernel
 def nll_loss_forward(log_probs: Array, targets: Array, losses: Array) -> tuple[int, float]:
-    """Return the first row whose target is not in 0..C-1, or -1 if all are; and Σ_n losses[n]."""
+    """Return the first row whose target is not in 0..C-1 (-1 if there is none), and the sum."""
     total = 0.0  # in double precision: N may be large
     for n in range(log_probs.shape[0]):
         if not 0 <= targets[n] < log_probs.shape[1]:
@@ -186,12 +187,12 @@ def nll_loss_backward(grad: Array, targets: Array, grad_log_probs: Array) -> Non
         grad_log_probs[n, targets[n]] = -grad[n]
 
 
-# Gradient descent and its variants (`optim` says what they are for; skip this until then). Here
-# G is the gradient of the parameter itself, and lr, the learning rate, the size of a step. All
-# is elementwise: v is a velocity; m and s are running means of G and of G². Each formula is in
-# the loop of its kernel.
+# Gradient descent and its variants: skip them until `optim`, which says what they are for. Here
+# G is the gradient of the parameter, and the learning rate lr scales each step. Everything is
+# elementwise: v is a velocity; m and s are running means of G and G² (in Adam, m and v). Each
+# formula is in the loop of its kernel.
 #
-#   param, G and the states of one shape, any strides   settings are numbers of any kind
+#   param, G and the state: one shape, any layout   settings: numbers of any type
 
 
 @kernel
@@ -201,7 +202,7 @@ def gradient_descent(param: Array, grad: Array, lr: float) -> None:
         param.flat[i] -= lr * grad.flat[i]
 
 
-# Two ways to write momentum. With a constant lr, this velocity is -lr times the other one.
+# Two ways to write momentum. With a constant lr, the first velocity is -lr times the second.
 
 
 @kernel
@@ -245,9 +246,9 @@ def rmsprop_outside(param: Array, grad: Array, s: Array,
         param.flat[i] -= lr * grad.flat[i] / (np.sqrt(s.flat[i]) + eps)
 
 
-# Adam at step t = 1, 2, ... From m = 0, gradients G_1 to G_t lead to
-# m = (1 - β₁) Σ_i β₁^(t-i) G_i, a mean whose weights add up to 1 - β₁ᵗ only (a geometric
-# series), not 1. Dividing by that makes it a true mean, m̂; likewise v̂.
+# Adam at step t = 1, 2, ... Starting from m = 0, the gradients G_1 to G_t give
+# m = (1 - β₁) Σ_i β₁^(t-i) G_i. These weights add up to 1 - β₁ᵗ (a geometric series), not to 1.
+# Dividing by that makes m a true mean, m̂; likewise v̂.
 
 
 @kernel

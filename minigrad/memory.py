@@ -1,10 +1,10 @@
 """What happens to the memory of freed arrays, in the whole process.
 
-By default, glibc hands a large block back to the system the moment it is freed, and the system
-clears every page of it anew for the next array. That costs a fifth of a training step with
-batches of 250 to 10,000. So `import minigrad` asks glibc to keep up to 256 MB of freed memory
-(see mallopt(3)). It concerns all code in the process. To leave glibc as it is, set the
-environment variable MINIGRAD_KEEP_MEMORY to 0 before the import.
+By default, glibc returns a large block to the system as soon as it is freed, and the system
+clears every page again for the next array. That takes a fifth of a training step with batches of
+250 to 10,000. So ``import minigrad`` asks glibc to keep up to 256 MB of freed memory (see
+mallopt(3)). This affects all code in the process. To leave glibc alone, set the environment
+variable MINIGRAD_KEEP_MEMORY to 0 before the import.
 """
 
 import ctypes
@@ -20,5 +20,5 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):  # another C library: macOS, Windows
         return False
-    # 32 MB is the largest value that glibc takes; larger blocks are handed back all the same.
+    # 32 MB is the largest value that glibc accepts; larger blocks are still returned.
     return bool(mallopt(M_MMAP_THRESHOLD, 32 << 20) and mallopt(M_TRIM_THRESHOLD, 256 << 20))
