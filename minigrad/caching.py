@@ -1,8 +1,8 @@
-"""The compiled kernels on disk: damage there costs time, but it neither stops a run nor changes it.
+"""The cache of compiled kernels on disk. Damage to it costs time, but never stops a run.
 
-Numba's own cache raises an error at a file that was cut short, a full disk, or a module that is
-no longer there. Here the kernel is compiled again and its files are written anew. One warning
-in each process says so.
+Numba's own cache raises an error if a file was cut short, the disk is full, or a module no longer
+exists. Here the kernel is compiled again and its files are rewritten, with one warning in each
+process.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from typing import Any, TypeVar, cast
 
 import numba
 
-from . import blas  # first: a kernel that is loaded before its symbols would end the process
+from . import blas  # first: a kernel that is loaded before its symbols ends the process
 
 Cache: Any = object
 Files: Any = object
@@ -27,17 +27,17 @@ try:
     Cache, Files = caching.FunctionCache, caching.IndexDataCacheFile
     dumps: Any = serialize.dumps
 except (AttributeError, ImportError):
-    pass  # a Numba whose parts have other names: `enable` leaves the cache to it
+    pass  # a Numba whose parts have other names: `enable` then uses its own cache
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def kernel(function: Function) -> Function:
-    """Compile `function` at its first call, and cache it on disk.
+    """Compile ``function`` at its first call, and cache it on disk.
 
-    ``nogil``: other threads of Python run meanwhile. The error model decides on x / 0:
-    infinite, as in NumPy, rather than an exception, whose check in every turn of a loop would
-    keep the processor from taking several turns at once.
+    ``nogil`` lets other Python threads run meanwhile. With NumPy's error model, x / 0 is infinite
+    rather than an exception: checking for one in each iteration of a loop would keep the
+    processor from computing several at once.
     """
     compiled = numba.njit(nogil=True, error_model="numpy")(function)
     enable(compiled)
@@ -45,7 +45,7 @@ def kernel(function: Function) -> Function:
 
 
 def c_function(function: Callable[..., None], signature: Any) -> Any:
-    """Compile a function that C can call, at its `address`, and cache it on disk."""
+    """Compile a function that C can call, at its ``address``, and cache it on disk."""
     from numba.core.ccallback import CFunc
 
     compiled = CFunc(function, (signature.args, signature.return_type), {}, {})
@@ -56,18 +56,18 @@ def c_function(function: Callable[..., None], signature: Any) -> Any:
 
 
 def enable(kernel: Any) -> None:
-    """Let a function compiled by Numba keep its machine code on disk, if there is a place."""
+    """Cache the machine code of a function compiled by Numba, if there is a place for it."""
     try:
         cache = KernelCache(kernel.py_func)
-        kernel._cache  # where Numba keeps it: AttributeError if that has changed
+        kernel._cache  # Numba's attribute: an AttributeError if its name has changed
         kernel._cache = cache
     except Exception:
-        with contextlib.suppress(Exception):  # a read-only install and no home; or plain Python
+        with contextlib.suppress(Exception):  # nowhere to write; or plain Python
             kernel.enable_caching()
 
 
 def _digest_of_products() -> bytes:
-    """A digest of the modules that decide on the machine code of kernels in other files."""
+    """A digest of the modules that affect the machine code of kernels in other files."""
     names = ("caching", "threads", "products", "kernels")
     modules = [sys.modules.get(f"{__package__}.{name}") for name in names]
     sources = "".join(inspect.getsource(module) for module in (blas, *modules) if module)
@@ -75,7 +75,7 @@ def _digest_of_products() -> bytes:
 
 
 def spare_scipy() -> None:
-    """Import the part of Numba that imports SciPy, only to see whether it has a BLAS.
+    """Keep Numba from importing SciPy just to see whether it has a BLAS.
 
     That takes a fifth of a second, and our BLAS is NumPy's. Code that needs SciPy's still imports
     it later.
@@ -98,13 +98,13 @@ def spare_scipy() -> None:
 
 
 class KernelCache(Cache):  # type: ignore[misc]
-    """Numba's cache of one function, without its errors."""
+    """Numba's cache of one function, but an error only means compiling again."""
 
     warned = False  # in this process, about any function
 
     def __init__(self, function: Any) -> None:
         super().__init__(function)
-        # The content refers to the module by its name, and a link may give a package two names.
+        # The content names its module, and a link may give a package two names.
         name = f"{self._impl.filename_base}.{function.__module__}"
         source = self._impl.locator.get_source_stamp(), _digest_of_products()
         self._cache_file = CheckedFiles(self.cache_path, name, source)
@@ -116,7 +116,7 @@ class KernelCache(Cache):  # type: ignore[misc]
             return super().load_overload(sig, target_context)
         except Exception as error:
             with contextlib.suppress(Exception):
-                self.flush()  # saving reads the index again
+                self.flush()  # or saving would read the damaged index again
             self._warn("read", error)
             return None
 
@@ -130,20 +130,20 @@ class KernelCache(Cache):  # type: ignore[misc]
         if not KernelCache.warned:
             KernelCache.warned = True
             warnings.warn(
-                f"minigrad compiles its kernels again, as their cache in {self.cache_path} could "
-                f"not be {done} ({type(error).__name__}: {error}). If you see this again, delete "
+                f"minigrad compiles its kernels again: their cache in {self.cache_path} could not "
+                f"be {done} ({type(error).__name__}: {error}). If you see this again, delete "
                 "that folder, or set the environment variable NUMBA_CACHE_DIR (for a package in "
-                "a zip file, XDG_CACHE_HOME) to a folder that can be written.",
+                "a zip file, XDG_CACHE_HOME) to a writable folder.",
                 RuntimeWarning,
             )
 
 
 class CheckedFiles(Files):  # type: ignore[misc]
-    """The files of one function. Each holds machine code, what it was made of, and a digest.
+    """The files of one function. Each holds machine code, what it was compiled from, and a digest.
 
-    Numba would run changed machine code, and the numbers would be wrong. It also writes its
-    index before the machine code: if the disk is then full, or two processes write at once, the
-    index leads to code of older source or for other dtypes, which counts as missing here.
+    Numba would run damaged machine code and return wrong numbers. It also writes its index before
+    the machine code: if the disk is full by then, or two processes write at once, the index leads
+    to code from older source or for other dtypes. Here such code counts as missing.
     """
 
     def __init__(self, folder: str, name: str, source: Any) -> None:
@@ -160,6 +160,6 @@ class CheckedFiles(Files):  # type: ignore[misc]
             return None
         digest, content = found
         if hashlib.sha256(content).digest() != digest:
-            raise ValueError("a file was changed after it was written")
+            raise ValueError("a file has changed since it was written")
         made_of, its_key, data = pickle.loads(content)
         return data if (made_of, its_key) == (self.made_of, key) else None

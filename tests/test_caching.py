@@ -1,4 +1,4 @@
-"""The compiled kernels on disk: whatever becomes of their files, the numbers are right."""
+"""The compiled kernels on disk: whatever happens to their files, the numbers are right."""
 
 import errno
 import importlib.util
@@ -111,13 +111,13 @@ def test_one_warning_for_many_damaged_kernels(folder):
 
 
 def test_changed_machine_code_is_not_run(folder):
-    """Without a digest, the kernel would multiply by another number."""
+    """Without the digest, the kernel would multiply by a different number."""
     run()
     file, factor = the_file(folder, "nbc"), struct.pack("<d", FACTOR)
     assert file.read_bytes().count(factor) >= 1
     file.write_bytes(file.read_bytes().replace(factor, struct.pack("<d", FACTOR + 1)))
     hit, (warned,) = run()
-    assert not hit and "changed after it was written" in warned
+    assert not hit and "changed since it was written" in warned
     assert run() == (True, [])
 
 
@@ -166,13 +166,13 @@ def test_a_folder_that_is_replaced_by_a_file(folder):
     assert len(warned) == 1
 
 
-# Files of something else
+# Files with other content
 
 
 def test_no_kernel_of_older_source_is_run(folder, tmp_path, monkeypatch):
-    """Numba writes the new index, then the disk is full, and the old machine code stays."""
+    """Numba writes the new index, then the disk is full and the old machine code remains."""
 
-    def edit(number):  # Numba tells bytecode apart, but not constants
+    def edit(number):  # Numba distinguishes bytecode, but not constants
         path = tmp_path / "edited.py"
         path.write_text(f"def f(x):\n    return x[0] + {number}\n")
         spec = importlib.util.spec_from_file_location(path.stem, path)
@@ -190,7 +190,7 @@ def test_no_kernel_of_older_source_is_run(folder, tmp_path, monkeypatch):
 
 
 def test_no_kernel_for_another_dtype_is_run(folder):
-    """As after a race: two processes take the same file name for kernels of two dtypes."""
+    """As after a race: two processes choose the same file name for kernels of two dtypes."""
     run(), run(dtype="i8")
     one, other = sorted(folder.rglob("*.nbc"))
     content = one.read_bytes()
@@ -250,14 +250,14 @@ print(*x.ravel(), sum(len(kernel.stats.cache_hits) for kernel in called))
 
 
 def call(package="minigrad", cwd=None, **environment):
-    """The numbers that a child got, how many kernels it loaded, and what it wrote to stderr."""
+    """The numbers that a child computed, how many kernels it loaded, and what it wrote to stderr."""
     done = child(package, code=CALL, cwd=cwd, environment=environment)
     *numbers, hits = done.stdout.split()
     return numbers, int(hits), done.stderr
 
 
 def test_two_processes_at_once_and_then_damage(tmp_path):
-    """With a product, whose symbol must be there, and a kernel that is compiled into another."""
+    """With a product, whose symbol must exist, and a kernel that is compiled into another."""
     results = []
     threads = [
         threading.Thread(target=lambda: results.append(call(NUMBA_CACHE_DIR=str(tmp_path))))
