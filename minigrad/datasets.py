@@ -31,19 +31,19 @@ TIMEOUT = 5.0  # seconds without an answer after which a server counts as unreac
 
 
 class Digits:
-    """Images of digits and what they show.
+    """Images of digits, and which digits they show.
 
-    Indexing with an integer, a slice or an array gives ``(images, targets)``, the images
-    normalised: float32, minus the training set's mean, over its standard deviation.
+    Indexing with an integer, a slice or an array gives ``(images, targets)``. These images are
+    normalised: float32, minus the mean of the training set, divided by its standard deviation.
 
     Attributes
     ----------
     data : Tensor, shape (N, 28, 28)
-        uint8 from 0 to 255; or float32, if the whole set has been normalised.
+        uint8 from 0 to 255, or float32 if the whole set has been normalised.
     targets : Tensor of int64, shape (N,)
         The digits 0 to 9.
     mean, std : float
-        Of all pixels of the training set, on the scale from 0 to 255.
+        The mean and the standard deviation of all pixels of the training set, before normalising.
     """
 
     def __init__(
@@ -88,8 +88,8 @@ def _make_sets(arrays: list[np.ndarray], change_tensors: bool) -> tuple[Digits, 
 def load_digits_data(change_tensors: bool = False) -> tuple[Digits, Digits]:
     """The 1,797 handwritten digits that come with scikit-learn, as images of 28 x 28.
 
-    They are 8 x 8 there; here they are resampled to 24 x 24 and padded, as in MNIST. Of
-    each digit a fifth is for testing, the same ones in every call.
+    The originals are 8 x 8; here they are resampled to 24 x 24 and padded, as in MNIST. A fifth of
+    the images of each digit is for testing, the same ones in every call.
 
     Parameters
     ----------
@@ -128,18 +128,18 @@ def load_mnist_data(
 ) -> tuple[Digits, Digits]:
     """MNIST: 60,000 handwritten digits to train on and 10,000 to test.
 
-    Each of the four files may be in ``MNIST/raw/``, in ``raw/`` or in the folder itself, plain
-    or as .gz. Its checksum is checked. Only a download needs torchvision.
+    Each of the four files may be in ``MNIST/raw/``, in ``raw/`` or in the folder itself, plain or
+    as .gz. Its checksum is verified. Only a download needs torchvision.
 
     Parameters
     ----------
     change_tensors : bool
-        Whether to normalise all images now, to float32, rather than each as it is fetched.
+        Whether to normalise all images now, to float32, rather than each one when it is indexed.
     download : bool
-        Whether to fetch what is missing or damaged.
+        Whether to download files that are missing or damaged.
     root : path, optional
-        The folder with the files; downloads go into its ``MNIST/raw/``. By default it is the
-        environment variable MINIGRAD_DATA, or ``data`` if there is none.
+        The folder with the files; downloads go into its ``MNIST/raw/``. By default, the folder
+        named by the environment variable MINIGRAD_DATA, or else ``data``.
 
     Returns
     -------
@@ -148,43 +148,43 @@ def load_mnist_data(
     Raises
     ------
     FileNotFoundError, NotADirectoryError
-        If a file is missing and `download` is False, or if the folder is a file or does not
-        exist. (With `download`, a `root` that does not exist is made.)
+        If a file is missing and ``download`` is False, or if the folder is a file or does not
+        exist. (With ``download``, a ``root`` that does not exist is created.)
     ImportError
-        If a download needs torchvision and it cannot be imported.
+        If torchvision is needed for a download and cannot be imported.
     RuntimeError
-        If a file is damaged and `download` is False, or the download fails.
+        If a file is damaged and ``download`` is False, or if the download fails.
     """
     if not isinstance(change_tensors, bool):
-        raise TypeError(f"change_tensors must be True or False, got {change_tensors!r}; root=?")
+        raise TypeError(f"change_tensors must be a bool, got {change_tensors!r}; is it root=?")
     folder = _find_root(root, download)
     try:
         arrays = [_read(folder, name) for name in MNIST_FILES]
     except (FileNotFoundError, RuntimeError) as problem:
         if not download:
-            fix = "call load_mnist_data(download=True) to fetch it, or give another root="
+            fix = "call load_mnist_data(download=True) to fetch it, or pass another root="
             raise type(problem)(f"{problem}; {fix}") from None
         arrays = _download(folder, problem)
     return _make_sets(arrays, change_tensors)
 
 
 def _find_root(root: str | Path | None, download: bool) -> Path:
-    """The folder to look in, which must exist, unless it was given as the place for a download."""
+    """The folder to look in. It must exist, unless it was passed as the place for a download."""
     variable = not root and os.environ.get("MINIGRAD_DATA")
     folder = Path(root or variable or "data").absolute()
     if folder.is_dir():
         return folder
     given = f"MINIGRAD_DATA={variable!r}" if variable else f"root={str(folder)!r}"
     if folder.exists():
-        raise NotADirectoryError(f"{given} is a file; give the folder that MNIST is in")
+        raise NotADirectoryError(f"{given} is a file; name the folder that MNIST is in")
     if variable or not download:
-        fix = "correct or unset the variable" if variable else "give another root= or download=True"
+        fix = "correct or unset the variable" if variable else "pass another root= or download=True"
         raise FileNotFoundError(f"{given}: this folder does not exist; {fix}")
     return folder
 
 
 def _read(root: Path, name: str) -> np.ndarray:
-    """The array in one of the four files: the first one found, after a check."""
+    """The array in one of the four files: the first one found, once its checksum is verified."""
     folders = [root / "MNIST" / "raw", root / "raw", root]
     for path in (folder / file for folder in folders for file in (name, f"{name}.gz")):
         try:
@@ -192,21 +192,21 @@ def _read(root: Path, name: str) -> np.ndarray:
         except (FileNotFoundError, NotADirectoryError):
             continue
         if path.suffix == ".gz":
-            # what a browser has unpacked already stays as it is, and so does what is damaged
+            # a file that a browser has already unpacked stays as it is, as does a damaged one
             with contextlib.suppress(OSError, EOFError, zlib.error):
                 content = gzip.decompress(content)
         if hashlib.sha256(content).hexdigest() != MNIST_FILES[name]:
             found = f"{len(content)} bytes, wrong checksum"
-            raise RuntimeError(f"{path} is damaged, or is another file ({found})")
+            raise RuntimeError(f"{path} is damaged or is a different file ({found})")
         # IDX: two zeros, the dtype (8, for uint8), the number of dimensions, their lengths, data
         shape = np.frombuffer(content, ">u4", count=content[3], offset=4)
         data = np.frombuffer(content, np.uint8, offset=4 + 4 * len(shape))
-        return data.reshape(shape).copy()  # the bytes themselves cannot be written into
-    raise FileNotFoundError(f"{name} is missing, also as .gz, in {', '.join(map(str, folders))}")
+        return data.reshape(shape).copy()  # the bytes themselves are read-only
+    raise FileNotFoundError(f"no {name}, plain or as .gz, in {', '.join(map(str, folders))}")
 
 
 def _answers(url: str) -> bool:
-    """Whether a server answers within TIMEOUT, whatever it says."""
+    """Whether a server answers within TIMEOUT, whatever the answer."""
 
     def ask() -> None:
         try:
@@ -219,7 +219,7 @@ def _answers(url: str) -> bool:
 
     print(f"asking {url} for MNIST, for at most {TIMEOUT:g} s", file=sys.stderr)
     answered = threading.Event()
-    # in a thread of its own, because looking up a name has no timeout
+    # in a thread of its own, because looking up the server's name has no timeout
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(TIMEOUT)
@@ -227,13 +227,13 @@ def _answers(url: str) -> bool:
 
 
 def _download(root: Path, problem: Exception) -> list[np.ndarray]:
-    """Fetch the four files: first into a folder aside, then each moved in whole."""
+    """Fetch the four files into a temporary folder, check them, then move each into place."""
     raw = root / "MNIST" / "raw"
     by_hand = f"put {', '.join(MNIST_FILES)} into {raw} by hand"
-    print(f"importing torchvision (seconds) to download MNIST, as {problem}", file=sys.stderr)
+    print(f"importing torchvision to download MNIST (takes seconds): {problem}", file=sys.stderr)
     try:
         from torchvision.datasets import MNIST
-    except (ImportError, RuntimeError) as error:  # RuntimeError: beside a torch that does not fit
+    except (ImportError, RuntimeError) as error:  # RuntimeError: torch is of another version
         raise ImportError(
             f"downloading MNIST needs torchvision: pip install torchvision, or {by_hand} ({error})"
         ) from error
@@ -278,12 +278,12 @@ def minibatches(
     inputs : Tensor, shape (N, ...)
     targets : Tensor, shape (N,)
     batch_size : int
-        The last batch is smaller, if `batch_size` does not divide N.
+        The last batch is smaller if ``batch_size`` does not divide N.
 
     Raises
     ------
     ValueError
-        If the lengths differ or `batch_size` is not positive.
+        If the lengths differ or ``batch_size`` is not positive.
     """
     _check_lengths(inputs, targets, batch_size=batch_size)
     order = generator.permutation(len(inputs))
@@ -295,10 +295,10 @@ def minibatches(
 def sample_minibatch(
     inputs: Tensor, targets: Tensor, num_points: int = 100
 ) -> tuple[Tensor, Tensor]:
-    """``(inputs, targets)`` of `num_points` examples, each drawn at random from all.
+    """``(inputs, targets)`` of ``num_points`` examples, each drawn at random from all.
 
-    The draws are independent: an example may come twice, and two batches may overlap. (In
-    contrast, `minibatches` goes through all examples once.)
+    The draws are independent: an example may appear twice, and two batches may overlap.
+    (`minibatches`, in contrast, goes through all examples once.)
 
     Parameters
     ----------
@@ -309,7 +309,7 @@ def sample_minibatch(
     Raises
     ------
     ValueError
-        If the lengths differ, or if `num_points` or N is not positive.
+        If the lengths differ, or if ``num_points`` or N is not positive.
     """
     _check_lengths(inputs, targets, num_points=num_points)
     if len(inputs) == 0:

@@ -85,7 +85,7 @@ def test_an_old_processed_folder_is_ignored(mnist, raw):
         torch.save(
             (torch.zeros(3, 28, 28, dtype=torch.uint8), torch.zeros(3).long()), processed / name
         )
-    assert len(torchvision.datasets.MNIST(raw.parent.parent)) == 3  # it is what torchvision reads
+    assert len(torchvision.datasets.MNIST(raw.parent.parent)) == 3  # torchvision can read it
     assert_same(datasets.load_mnist_data(root=raw.parent.parent), mnist)
 
 
@@ -157,7 +157,7 @@ def test_the_digits():
 
 
 def refused(root, error, *words):
-    """That MNIST is refused with this error, which says all of `words`, in this order."""
+    """Assert that MNIST is refused with this error, which has all of `words` in this order."""
     with pytest.raises(error, match="(?s)" + ".*".join(re.escape(str(word)) for word in words)):
         datasets.load_mnist_data(root=root)
 
@@ -166,8 +166,9 @@ def refused(root, error, *words):
 def test_a_missing_file_is_named_and_where_it_was_looked_for(raw, name):
     (raw / name).unlink()
     root = raw.parent.parent
+    where = f"{raw}, {root / 'raw'}, {root}"
     refused(
-        root, FileNotFoundError, name, "missing", raw, root / "raw", root, "download=True", "root="
+        root, FileNotFoundError, f"no {name}, plain or as .gz, in {where}", "download=True", "root="
     )
 
 
@@ -203,7 +204,7 @@ def test_swapped_files(raw, one, other):
     (raw / one).rename(raw / "third")
     (raw / other).rename(raw / one)
     (raw / "third").rename(raw / other)
-    refused(raw.parent.parent, RuntimeError, f"{raw / one} is damaged, or is another file")
+    refused(raw.parent.parent, RuntimeError, f"{raw / one} is damaged or is a different file")
 
 
 @pytest.mark.parametrize("download", [False, True])
@@ -281,7 +282,7 @@ def test_missing_scikit_learn(monkeypatch):
 
 @pytest.fixture
 def silent_server():
-    """The address of a server that accepts connections and never says a word."""
+    """The address of a server that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"http://127.0.0.1:{server.getsockname()[1]}/"
 
@@ -327,7 +328,7 @@ def serving(folder):
         server.shutdown()
         thread.join()
         server.server_close()
-        gc.collect()  # torchvision leaves its sockets to the collector: not in a later test
+        gc.collect()  # collect torchvision's open sockets now, not in a later test
 
 
 @pytest.mark.filterwarnings(*LEFT_OPEN)
@@ -378,7 +379,7 @@ def test_a_download_mends_what_is_damaged(
         patch.setitem(sys.modules, "torchvision.datasets", torchvision.datasets)
         assert_same(datasets.load_mnist_data(root=root, download=True), mnist)
     assert {path.name for path in raw.iterdir()} <= {*NAMES, damaged.name}
-    assert_same(datasets.load_mnist_data(root=root, download=True), mnist)  # it is mended for good
+    assert_same(datasets.load_mnist_data(root=root, download=True), mnist)  # repaired on disk
 
 
 @pytest.mark.filterwarnings(*LEFT_OPEN)
@@ -412,7 +413,7 @@ def test_every_wait_is_announced_before_it_begins(tmp_path, monkeypatch, capsys)
     with pytest.raises(RuntimeError, match="failed: HTTP Error 404"):
         datasets.load_mnist_data(root=tmp_path, download=True)
     imported, asked, downloaded = announced
-    assert "importing torchvision" in imported and f"{NAMES[0]} is missing" in imported
+    assert "importing torchvision" in imported and f"no {NAMES[0]}, plain or as .gz" in imported
     assert re.fullmatch(r"asking http://one/ .* at most 2.5 s\n", asked)
     assert re.fullmatch(rf"downloading .* into {tmp_path}/MNIST/raw; .* 2.5 s\n", downloaded)
 
@@ -440,6 +441,6 @@ def test_sample_minibatch_draws_independently():
     x, y = datasets.sample_minibatch(inputs, targets, num_points=2000)
     assert x.tolist() == y.tolist()
     assert np.bincount(y.numpy(), minlength=10).min() > 150  # 200 of each on average
-    repeats = (y[1:] == y[:-1]).float().mean().item()  # without replacement there were none
+    repeats = (y[1:] == y[:-1]).float().mean().item()  # without replacement there would be none
     assert 0.05 < repeats < 0.15
     assert datasets.sample_minibatch(inputs, targets)[0].shape == (100,)
