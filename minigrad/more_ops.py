@@ -1,7 +1,6 @@
-"""More operations in the same form, which neither the MLP nor plain arithmetic needs.
+"""More operations in the form that `ops` describes; the MLP and plain arithmetic need none of them.
 
-The first lines of `ops` say what an operation returns. PyTorch's names `abs`, `max` and `min`
-hide Python's own in this file.
+PyTorch's names `abs`, `max` and `min` hide Python's own in this file.
 """
 
 from __future__ import annotations
@@ -22,15 +21,15 @@ from .ops import Dims, Made, add_up, as_dim, as_dims, rule
 
 @rule("G * sign({0})", dtypes="number")
 def abs(x: Array) -> Made:
-    """|x|, elementwise
+    """The absolute value, elementwise
 
-    The slope is 1 where x > 0 and -1 where x < 0. At the kink, x = 0, PyTorch and we take 0.
+    The slope is 1 where x > 0 and -1 where x < 0. At the kink, x = 0, it is 0, as in PyTorch.
 
     >>> out, to_x = abs(np.array([-2.0, 0.0, 3.0]))
     >>> to_x(np.array([1.0, 10.0, 100.0]))
     array([ -1.,   0., 100.])
     """
-    # np.sign(x), but 0 for NaN, as PyTorch has it
+    # np.sign(x), but 0 for NaN, as in PyTorch
     return np.abs(x), lambda G: G * np.subtract(x > 0, x < 0, dtype=G.dtype)
 
 
@@ -74,7 +73,7 @@ def cos(x: Array) -> Made:
 def tanh(x: Array) -> Made:
     """The hyperbolic tangent, elementwise
 
-    tanh = sinh/cosh, with sinh' = cosh and cosh' = sinh; by the rule for quotients
+    tanh = sinh/cosh, with sinh' = cosh and cosh' = sinh. By the quotient rule,
     tanh' = (cosh² - sinh²)/cosh² = 1 - tanh².
 
     >>> out, to_x = tanh(np.array([0.0, 20.0]))
@@ -89,24 +88,24 @@ def tanh(x: Array) -> Made:
 def sigmoid(x: Array) -> Made:
     """The logistic sigmoid, 1 / (1 + e⁻ˣ), elementwise
 
-    By the rule for quotients its derivative is e⁻ˣ / (1 + e⁻ˣ)². That is out (1 - out), as
+    By the quotient rule, its derivative is e⁻ˣ / (1 + e⁻ˣ)². That is out (1 - out), because
     1 - out = e⁻ˣ / (1 + e⁻ˣ).
 
     >>> out, to_x = sigmoid(np.array([0.0, 1000.0]))
     >>> to_x(np.array([1.0, 1.0]))  # steepest at 0, flat far away
     array([0.25, 0.  ])
     """
-    small = np.exp(-np.abs(x))  # cannot overflow; below 0, the fraction is multiplied by eˣ
+    small = np.exp(-np.abs(x))  # cannot overflow; for x < 0, the fraction is expanded by eˣ
     out = np.where(x >= 0, 1, small) / (1 + small)
     return out, lambda G: G * out * (1 - out)
 
 
 @rule("G where min < {0} < max, else 0")
 def clamp(x: Array, *, min: float | None = None, max: float | None = None) -> Made:
-    """`min` where x is smaller, `max` where x is larger, else x
+    """``min`` where x is smaller, ``max`` where x is larger, else x
 
-    Where x was replaced, it does not influence L. At the kinks, x = min and x = max, PyTorch
-    (2.14) and we take 0. If min > max, all becomes max.
+    Where x was replaced, it does not influence L. At the kinks, x = min and x = max, 0 is taken,
+    as in PyTorch (2.14). If min > max, every element becomes max.
 
     >>> out, to_x = clamp(np.array([-2.0, 0.5, 1.0, 9.0]), min=0, max=1)
     >>> out, to_x(np.array([1.0, 10.0, 100.0, 1000.0]))
@@ -117,7 +116,7 @@ def clamp(x: Array, *, min: float | None = None, max: float | None = None) -> Ma
     for bound in (min, max):
         if not isinstance(bound, (int, float, np.number, type(None))):
             got = type(bound).__name__
-            raise TypeError(f"clamp() takes numbers, got {got}; see maximum() and minimum()")
+            raise TypeError(f"clamp() takes numbers, got {got}; use maximum() and minimum()")
     is_float = x.dtype.kind == "f"
     if not is_float and any(isinstance(bound, (float, np.floating)) for bound in (min, max)):
         x, is_float = x.astype(np.float32), True
@@ -128,10 +127,10 @@ def clamp(x: Array, *, min: float | None = None, max: float | None = None) -> Ma
 
 @rule("G, and 0 at the places that were assigned", "G at these places")
 def setitem(x: Array, value: Array, *, steps: list[Any]) -> Made:
-    """`x` after x[index] = value; `steps` are the indices that lead to the places one by one
+    """``x`` after x[index] = value; ``steps`` come from `minigrad.arrays.index_steps`
 
-    What was replaced does not influence L any more. A value that was broadcast receives the sum
-    of what its copies receive.
+    The elements that were replaced no longer influence L. A value that was broadcast receives the
+    sum of the gradients of its copies.
 
     >>> out, to_x, to_value = setitem(np.zeros(3), np.array(5.0), steps=[slice(0, 2)])
     >>> out, to_x(np.array([1.0, 10.0, 100.0])), to_value(np.array([1.0, 10.0, 100.0]))
@@ -162,9 +161,9 @@ def setitem(x: Array, value: Array, *, steps: list[Any]) -> Made:
 
 @rule("G where {0} > {1}, half of it where they are equal", "G where {1} > {0}, likewise")
 def maximum(x: Array, y: Array) -> Made:
-    """The larger of x and y, elementwise; NaN if either is
+    """The larger of x and y, elementwise; NaN if either is NaN
 
-    Only the larger one influences L. Two that are equal share the gradient, as in PyTorch.
+    Only the larger one influences L. If they are equal, they share the gradient, as in PyTorch.
 
     >>> out, to_x, to_y = maximum(np.array([1.0, 3.0]), np.array([2.0, 3.0]))
     >>> G = np.array([1.0, 10.0])
@@ -176,7 +175,7 @@ def maximum(x: Array, y: Array) -> Made:
 
 @rule("G where {0} < {1}, half of it where they are equal", "G where {1} < {0}, likewise")
 def minimum(x: Array, y: Array) -> Made:
-    """The smaller of x and y, elementwise; NaN if either is
+    """The smaller of x and y, elementwise; NaN if either is NaN
 
     >>> out, to_x, to_y = minimum(np.array([1.0, 3.0]), np.array([2.0, 3.0]))
     >>> G = np.array([1.0, 10.0])
@@ -187,8 +186,8 @@ def minimum(x: Array, y: Array) -> Made:
 
 
 def shares(y_wins: Any, ties: Any, x_wins: Any) -> tuple[Callable[[Array], Any], ...]:
-    """The VJPs of both inputs: G for the winner, half of it for both in a tie. (Beside a NaN
-    nobody loses, and both receive G, as in PyTorch.)"""
+    """The VJPs of both inputs: G for the winner, and half of it for each in a tie. (Next to a NaN
+    neither loses, and both receive G, as in PyTorch.)"""
     return (
         lambda G: np.where(y_wins, 0, np.where(ties, G / 2, G)),
         lambda G: np.where(x_wins, 0, np.where(ties, G / 2, G)),
@@ -197,7 +196,7 @@ def shares(y_wins: Any, ties: Any, x_wins: Any) -> tuple[Callable[[Array], Any],
 
 @rule("G where the condition holds, else 0", "G where it does not hold, else 0")
 def where(x: Array, y: Array, *, condition: Array) -> Made:
-    """x where `condition` (of bools) holds, else y; all three broadcast
+    """x where ``condition`` (bools) holds, else y; all three broadcast
 
     >>> condition = np.array([True, False])
     >>> out, to_x, to_y = where(np.array([1.0, 2.0]), np.array([5.0, 7.0]), condition=condition)
@@ -213,7 +212,7 @@ def where(x: Array, y: Array, *, condition: Array) -> Made:
 def remainder(x: Array, y: Array) -> Made:
     """x % y, elementwise, with the sign of y, as in Python: x - floor(x / y) y
 
-    floor(x / y) moves in steps; between them it is a constant.
+    floor(x / y) changes in steps; between them it is constant.
 
     >>> out, to_x, to_y = remainder(np.array([7.0, -7.0]), np.array([3.0, 3.0]))
     >>> out, to_y(np.array([1.0, 10.0]))
@@ -224,7 +223,7 @@ def remainder(x: Array, y: Array) -> Made:
 
 
 def refuse_zeros(y: Any) -> None:
-    """NumPy would call an integer divided by 0 equal to 0."""
+    """Raise a ZeroDivisionError for integers that are 0: NumPy would return 0."""
     if y.dtype.kind != "f" and not np.all(y):
         raise ZeroDivisionError("integer division by 0")
 
@@ -234,7 +233,7 @@ def refuse_zeros(y: Any) -> None:
 
 @rule("G, in the shape of {0}")
 def squeeze(x: Array, *, dim: Dims = None) -> Made:
-    """`x` without its dimensions of length 1, or without those of them that are in `dim`
+    """``x`` without its dimensions of length 1, or only without those of them in ``dim``
 
     >>> out, to_x = squeeze(np.array([[[1.0], [2.0]]]), dim=0)
     >>> out.shape, to_x(out).shape
@@ -248,7 +247,7 @@ def squeeze(x: Array, *, dim: Dims = None) -> Made:
 
 @rule("G, in the shape of {0}")
 def unsqueeze(x: Array, *, dim: int) -> Made:
-    """`x` with a new dimension of length 1, which will be number `dim`
+    """``x`` with a new dimension of length 1 at position ``dim``
 
     >>> out, to_x = unsqueeze(np.array([1.0, 2.0]), dim=-1)
     >>> out.shape, to_x(out).shape
@@ -260,7 +259,7 @@ def unsqueeze(x: Array, *, dim: int) -> Made:
 
 @rule("G, in the shape of {0}")
 def flatten(x: Array, *, start_dim: int = 0, end_dim: int = -1) -> Made:
-    """`x` with the dimensions from `start_dim` to `end_dim` made into one
+    """``x`` with the dimensions from ``start_dim`` to ``end_dim`` merged into one
 
     >>> out, to_x = flatten(np.ones((2, 3, 4)), start_dim=1)
     >>> out.shape, to_x(out).shape
@@ -276,7 +275,7 @@ def flatten(x: Array, *, start_dim: int = 0, end_dim: int = -1) -> Made:
 
 @rule("G, permuted back")
 def permute(x: Array, *, dims: tuple[int, ...]) -> Made:
-    """`x` with its dimensions in the order `dims`; shares memory
+    """``x`` with its dimensions in the order ``dims``; shares memory
 
     >>> out, to_x = permute(np.ones((2, 3, 4)), dims=(2, 0, 1))
     >>> out.shape, to_x(out).shape
@@ -291,10 +290,10 @@ def permute(x: Array, *, dims: tuple[int, ...]) -> Made:
 
 @rule("its part of G")
 def cat(*arrays: Array, dim: int = 0) -> Made:
-    """The arrays one after the other along `dim`; their other lengths are equal
+    """The arrays one after the other along ``dim``; their other lengths must be equal
 
     Each input receives the part of G where its elements are. As in PyTorch, arrays of shape
-    (0,) fit to all others: a loop may start with one.
+    (0,) fit all others, so a loop may start with one.
 
     >>> out, to_x, to_y = cat(np.array([1.0, 2.0]), np.array([5.0]))
     >>> G = np.array([1.0, 10.0, 100.0])
@@ -322,7 +321,7 @@ def cat(*arrays: Array, dim: int = 0) -> Made:
 
 @rule("its part of G")
 def stack(*arrays: Array, dim: int = 0) -> Made:
-    """The arrays, of one shape, side by side along a new dimension, which will be number `dim`
+    """Arrays of one shape, side by side along a new dimension at position ``dim``
 
     >>> out, to_x, to_y = stack(np.array([1.0, 2.0]), np.array([5.0, 7.0]), dim=1)
     >>> out
@@ -344,10 +343,10 @@ def stack(*arrays: Array, dim: int = 0) -> Made:
 
 @rule("G where {0} is largest (shared if several are), else 0")
 def max(x: Array, *, dim: int | None = None, keepdim: bool = False) -> Made:
-    """The largest element, or the largest along `dim`
+    """The largest element, or the largest along ``dim``
 
-    Only the largest element influences L. Two that tie have no derivative there, and we do as
-    PyTorch does: without `dim`, they share the gradient evenly; with it, the first has it all.
+    Only the largest element influences L. In a tie there is no derivative, and we do as PyTorch
+    does: without ``dim``, the tied elements share the gradient evenly; with it, the first gets all.
 
     >>> out, to_x = max(np.array([1.0, 5.0, 5.0]))
     >>> to_x(np.array(1.0))
@@ -362,7 +361,7 @@ def max(x: Array, *, dim: int | None = None, keepdim: bool = False) -> Made:
 
 @rule("G where {0} is smallest (shared if several are), else 0")
 def min(x: Array, *, dim: int | None = None, keepdim: bool = False) -> Made:
-    """The smallest element, or the smallest along `dim`; ties are treated as by `max`
+    """The smallest element, or the smallest along ``dim``; ties are treated as in `max`
 
     >>> out, to_x = min(np.array([[1.0, 5.0], [7.0, 2.0]]), dim=1)
     >>> to_x(np.array([1.0, 10.0]))
@@ -395,12 +394,12 @@ def extreme(
 
 @rule("2 * G * ({0} - its mean) / (n - correction)")
 def var(x: Array, *, dim: Dims = None, correction: float = 1, keepdim: bool = False) -> Made:
-    """The variance of the n elements, or of those along `dim`: Σ (x[i] - mean)² / (n - correction)
+    """The variance of all elements, or along ``dim``: Σ (x[i] - mean)² / (n - correction)
 
-    A correction of 1 makes it an unbiased estimate from a sample, one of 0 the mean square.
+    With a correction of 1 it is an unbiased estimate from a sample, with 0 the mean square.
     By the chain rule, ∂out/∂x[i] = Σ_j 2 (x[j] - mean) ∂(x[j] - mean)/∂x[i] / (n - correction).
-    The mean depends on x[i] too, but Σ_j (x[j] - mean) = 0 removes its part, and what is left
-    is 2 (x[i] - mean) / (n - correction).
+    The mean depends on x[i] too, but Σ_j (x[j] - mean) = 0 removes that term, which leaves
+    2 (x[i] - mean) / (n - correction).
 
     >>> out, to_x = var(np.array([1.0, 2.0, 6.0]))
     >>> out, to_x(np.array(1.0))
@@ -415,7 +414,7 @@ def std(x: Array, *, dim: Dims = None, correction: float = 1, keepdim: bool = Fa
     """The standard deviation, which is the square root of the variance
 
     Its derivative is that of the variance divided by 2 out (see `sqrt`). If all elements are
-    equal, there is a kink, and PyTorch and we take 0.
+    equal, there is a kink; 0 is taken, as in PyTorch.
 
     >>> out, to_x = std(np.array([-1.0, 1.0]), correction=0)
     >>> out, to_x(np.array(1.0))
@@ -434,13 +433,13 @@ def std(x: Array, *, dim: Dims = None, correction: float = 1, keepdim: bool = Fa
 def spread(
     name: str, x: Array, dim: Dims, correction: float, keepdim: bool
 ) -> tuple[Any, Array, list[int], np.float64]:
-    """The variance in float64, x minus its mean, the shape of the variance with all
-    dimensions, and what the sum of squares is divided by."""
+    """The variance in float64, x minus its mean, the shape of the variance with all dimensions
+    kept, and the divisor of the sum of squares."""
     if x.dtype.kind != "f":
         raise RuntimeError(f"{name}() needs floating-point numbers, got {x.dtype}; use float()")
     dims, kept = as_dims(dim, x.shape)
     n = math.prod(x.shape[d] for d in dims)
-    # Around the mean: the mean of squares minus the square of the mean would cancel.
+    # Subtract the mean first: the mean of squares minus the square of the mean loses digits.
     centred = x - np.divide(add_up(x, dims).reshape(kept), n)
     freedom = np.float64(builtins.max(n - correction, 0))
     variance = np.divide(add_up(centred * centred, dims, keepdim), freedom)
@@ -449,9 +448,9 @@ def spread(
 
 @rule("G * the product of the others")
 def prod(x: Array, *, dim: int | None = None, keepdim: bool = False) -> Made:
-    """The product of all elements or along `dim`; integers multiply to int64
+    """The product of all elements or along ``dim``; for integers, it is int64
 
-    ∂out/∂x[i] is the product of all the others: of those before it and of those after it.
+    ∂out/∂x[i] is the product of all other elements: of those before it and those after it.
     (That is out / x[i], but x[i] may be 0.)
 
     >>> out, to_x = prod(np.array([2.0, 0.0, 5.0]))
@@ -477,15 +476,15 @@ def prod(x: Array, *, dim: int | None = None, keepdim: bool = False) -> Made:
 
 
 def wide(x: Array) -> type:
-    """The dtype in which long sums and products of x are formed, as in `add_up`."""
+    """The dtype in which long sums and products of ``x`` are computed, as in `add_up`."""
     return np.float64 if x.dtype.kind == "f" else np.int64
 
 
 @rule("G, summed from the end along dim")
 def cumsum(x: Array, *, dim: int) -> Made:
-    """The running sum along `dim`; integers sum to int64
+    """The running sum along ``dim``; integers sum to int64
 
-    out[j] = Σ_i x[i] over i ≤ j: x[i] is in out[i] and in all that follow, and receives the
+    out[j] = Σ_i x[i] over i ≤ j. So x[i] is in out[i] and in all that follow, and receives the
     sum of their G.
 
     >>> out, to_x = cumsum(np.array([1.0, 2.0, 3.0]), dim=0)
@@ -508,11 +507,11 @@ def cumsum(x: Array, *, dim: int) -> Made:
 @rule("{out} * (G - Σ G * {out})", dtypes="kernel")
 @np.errstate(invalid="ignore")  # inf - inf is NaN, as in PyTorch
 def softmax(input: Array, *, dim: int) -> Made:
-    """Probabilities of numbers, along `dim`: exp(x[c]) / Σ_j exp(x[j])
+    """Turn numbers into probabilities along ``dim``: exp(x[c]) / Σ_j exp(x[j])
 
-    The largest x is subtracted from all first, so that nothing overflows; it cancels in the
-    fraction. By the rule for quotients, ∂out[c]/∂x[k] = out[c] ([c = k] - out[k]), with
-    [c = k] for 1 if c = k, else 0. Hence ∂L/∂x[k] = out[k] (G[k] - Σ_c G[c] out[c]).
+    The largest x is subtracted first, so that nothing overflows; it cancels in the fraction. By
+    the quotient rule, ∂out[c]/∂x[k] = out[c] ([c = k] - out[k]), with [c = k] for 1 if c = k,
+    else 0. Hence ∂L/∂x[k] = out[k] (G[k] - Σ_c G[c] out[c]).
 
     >>> out, to_input = softmax(np.array([0.0, 0.0]), dim=0)
     >>> out, to_input(np.array([1.0, 0.0]))
@@ -528,10 +527,10 @@ def softmax(input: Array, *, dim: int) -> Made:
 def weighted_nll_loss(
     log_probs: Array, *, targets: Array, weight: Array, ignore_index: int, reduction: str
 ) -> Made:
-    """-weight[targets[n]] * log_probs[n, targets[n]], and the sum or the weighted mean of these
+    """-weight[targets[n]] * log_probs[n, targets[n]], or the sum or the weighted mean of these
 
-    The mean is the sum divided by that of the weights of the examples. An example whose target
-    is `ignore_index` has loss and weight 0.
+    The weighted mean is the sum of the losses divided by the sum of the examples' weights. An
+    example whose target is ``ignore_index`` has loss and weight 0.
 
     >>> log_probs = np.array([[-1.0, -2.0], [-3.0, -4.0], [-5.0, -6.0]])
     >>> settings = dict(targets=np.array([1, 0, -100]), ignore_index=-100, reduction="mean")
@@ -559,5 +558,5 @@ def weighted_nll_loss(
 
     if reduction == "none":
         return losses, to_log_probs
-    with np.errstate(invalid="ignore", divide="ignore"):  # of no weights, the mean is NaN
+    with np.errstate(invalid="ignore", divide="ignore"):  # if all weights are 0, the mean is NaN
         return (losses.sum(dtype=np.float64) / total).astype(losses.dtype), to_log_probs

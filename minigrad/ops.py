@@ -1,16 +1,16 @@
 """Operations: each is a function on arrays that returns its result and its derivatives.
 
 An operation returns a tuple: the result and, for each input, a function from G, the gradient
-of the result, to the gradient of that input (a VJP; see `engine`). It knows no graph. What all
-operations share is done for them: the arrays arrive in one dtype, a VJP may ignore that its
-input was broadcast, and it is called only if somebody needs that gradient. Settings that are
-not differentiated are keyword arguments.
+of the result, to the gradient of that input (a VJP; see `engine`). It knows nothing of the graph.
+`tensors` and `engine` do what all operations share: the arrays arrive in one dtype, a VJP may
+ignore that its input was broadcast, and it is called only if its gradient is needed. Settings
+that are not differentiated are keyword arguments.
 
-A VJP returns G, a view of G or a new array, and writes into none that it has not made itself.
-It keeps the arrays it needs: where a shape is all it needs, it keeps the shape.
+A VJP returns G, a view of G or a new array, and writes only into arrays that it has made itself.
+It keeps only the arrays that it needs: if it needs no more than a shape, it keeps the shape.
 
-The names `sum` and `pow` are PyTorch's and hide Python's own in this file; its `dim` is what
-NumPy calls axis.
+The names `sum` and `pow` are PyTorch's and hide Python's own in this file. ``dim`` is what NumPy
+calls axis.
 """
 
 from __future__ import annotations
@@ -33,22 +33,23 @@ Operation = TypeVar("Operation", bound=Callable[..., Made])
 
 
 def rule(*texts: str, dtypes: str = "common") -> Callable[[Operation], Operation]:
-    """Say in words what the VJPs of an operation do, for `explain`, and which dtypes it takes.
+    """Describe the VJPs of an operation for `explain`, and say which dtypes it takes.
 
     Parameters
     ----------
     *texts : str
         One for each input. {0}, {1}, ... are the names of the inputs, {out} that of the result.
-        For any number of inputs (``*arrays``), one serves them all.
+        If the operation takes any number of inputs (``*arrays``), one text serves them all.
     dtypes : {"common", "number", "float", "same", "kernel"}
-        How the inputs are brought to one dtype: as PyTorch promotes them; so, but bools are
-        refused; so, and integers to float32; not at all, for different dtypes and bools are
-        refused; likewise, and float32 and float64 only.
+        How the inputs get one dtype. "common": PyTorch's promotion. "number": the same, but bools
+        are refused. "float": the same, and integers become float32. "same": nothing is
+        converted; different dtypes and bools are refused. "kernel": like "same", and only
+        float32 and float64 are accepted.
 
     Raises
     ------
     TypeError
-        If there are not as many texts as inputs.
+        If the numbers of texts and inputs differ.
     """
 
     def declare(operation: Operation) -> Operation:
@@ -57,7 +58,7 @@ def rule(*texts: str, dtypes: str = "common") -> Callable[[Operation], Operation
         any_number = any(p.kind is p.VAR_POSITIONAL for p in parameters)
         if len(names) != len(texts):
             inputs = f"{len(names)} inputs ({', '.join(names)})"
-            raise TypeError(f"{operation.__name__} has {inputs}, but its rule {len(texts)} texts")
+            raise TypeError(f"{operation.__name__} has {inputs}; its rule has {len(texts)} texts")
         every = itertools.repeat(*texts) if any_number else texts
         vars(operation).update(rule=every, dtypes=dtypes)
         return operation
@@ -72,7 +73,7 @@ def rule(*texts: str, dtypes: str = "common") -> Callable[[Operation], Operation
 def add(x: Array, y: Array) -> Made:
     """x + y, elementwise
 
-    ∂out/∂x = ∂out/∂y = 1, so that both inputs receive G itself.
+    ∂out/∂x = ∂out/∂y = 1, so both inputs receive G itself.
 
     >>> out, to_x, to_y = add(np.array([1.0, 2.0]), np.array([5.0, 7.0]))
     >>> G = np.array([1.0, 10.0])
@@ -99,7 +100,7 @@ def sub(x: Array, y: Array) -> Made:
 def neg(x: Array) -> Made:
     """-x, elementwise
 
-    ∂out[i]/∂x[i] = -1, so that ∂L/∂x = -G.
+    ∂out[i]/∂x[i] = -1, so ∂L/∂x = -G.
 
     >>> out, to_x = neg(np.array([2.0, 3.0]))
     >>> to_x(np.array([1.0, 10.0]))
@@ -112,7 +113,7 @@ def neg(x: Array) -> Made:
 def mul(x: Array, y: Array) -> Made:
     """x * y, elementwise
 
-    ∂out[i]/∂x[i] = y[i], and 0 for any other element of x, so that ∂L/∂x = G * y; likewise
+    ∂out[i]/∂x[i] = y[i], and 0 for any other element of x, so ∂L/∂x = G * y. Likewise
     ∂L/∂y = G * x.
 
     >>> out, to_x, to_y = mul(np.array([2.0, 3.0]), np.array([5.0, 7.0]))
@@ -155,7 +156,7 @@ def pow(x: Array, y: Array) -> Made:
         return np.where(y == 0, 0, G * (y * x ** (y - 1)))
 
     @np.errstate(divide="ignore", invalid="ignore")
-    def to_y(G: Array) -> Any:  # at x = 0, y ≥ 0 we take 0, as PyTorch does
+    def to_y(G: Array) -> Any:  # 0 at x = 0, y ≥ 0, as in PyTorch
         return G * np.where((x == 0) & (y >= 0), 0, out * np.log(x))
 
     return out, to_x, to_y
@@ -168,7 +169,7 @@ def pow(x: Array, y: Array) -> Made:
 def exp(x: Array) -> Made:
     """eˣ, elementwise
 
-    Its derivative is eˣ again, which is out: ∂L/∂x = G * out, and x need not be kept.
+    Its derivative is eˣ again, which is out. So ∂L/∂x = G * out, and x need not be kept.
 
     >>> out, to_x = exp(np.array([0.0, 1.0]))
     >>> to_x(np.array([1.0, 10.0])).round(4)  # 1, and 10 e
@@ -191,16 +192,16 @@ def log(x: Array) -> Made:
     return np.log(x), lambda G: G / x
 
 
-# Shapes. The elements stay what they are, and only move: each element of G goes back to where
-# its number came from.
+# Shapes. The elements do not change, they only move: each element of G goes back to where its
+# number came from.
 
 
 @rule("G, in the other dtype")
 def to(x: Array, *, dtype: Any) -> Made:
-    """`x` in another dtype
+    """``x`` in another dtype
 
     Rounding aside, the numbers are the same: ∂out/∂x = 1. The engine gives each gradient the
-    dtype of its input. Integers and bools have no gradient: their numbers move in steps.
+    dtype of its input. Integers and bools have no gradient, because they change in steps.
     """
     return x.astype(dtype), lambda G: G
 
@@ -213,7 +214,7 @@ def clone(x: Array) -> Made:
 
 @rule("G, in the shape of {0}")
 def reshape(x: Array, *, shape: tuple[int, ...]) -> Made:
-    """The same elements in another shape, shared where NumPy can; one length may be -1.
+    """The same elements in another shape, sharing memory if NumPy can; one length may be -1.
 
     >>> out, to_x = reshape(np.array([[1.0, 2.0], [3.0, 4.0]]), shape=(-1,))
     >>> to_x(np.array([1.0, 10.0, 100.0, 1000.0]))
@@ -229,10 +230,10 @@ def reshape(x: Array, *, shape: tuple[int, ...]) -> Made:
 
 @rule("G, transposed back")
 def transpose(x: Array, *, dim0: int, dim1: int) -> Made:
-    """`x` with two dimensions swapped; shares memory.
+    """``x`` with two dimensions swapped; shares memory.
 
     >>> out, to_x = transpose(np.array([[1.0, 2.0]]), dim0=0, dim1=1)
-    >>> to_x(np.array([[1.0], [10.0]]))  # the same swap leads back
+    >>> to_x(np.array([[1.0], [10.0]]))  # the same swap undoes it
     array([[ 1., 10.]])
     """
     dim0, dim1 = as_dim(dim0, x.ndim), as_dim(dim1, x.ndim)
@@ -243,7 +244,7 @@ def transpose(x: Array, *, dim0: int, dim1: int) -> Made:
 
 @rule("Gᵀ")
 def reverse_dims(x: Array) -> Made:
-    """`x` with its dimensions in reverse order, which is `x.T`; shares memory."""
+    """``x`` with its dimensions in reverse order, which is ``x.T``; shares memory."""
     return x.T, lambda G: G.T
 
 
@@ -251,15 +252,15 @@ def reverse_dims(x: Array) -> Made:
 def getitem(x: Array, *, index: Any) -> Made:
     """x[index]: slices and single elements share memory, arrays of integers or bools copy.
 
-    Each element of out is one of x: its gradient goes back to that place. What was not picked
-    has no influence on L, hence 0; what was picked twice receives both.
+    Each element of out is an element of x, and its gradient goes back there. An element that was
+    not picked does not influence L and receives 0; one that was picked twice receives both.
 
     >>> out, to_x = getitem(np.array([1.0, 2.0, 3.0]), index=[0, 0, 2])
     >>> to_x(np.array([1.0, 10.0, 100.0]))
     array([ 11.,   0., 100.])
     """
     out, shape = x[index], x.shape
-    if not isinstance(out, Array):  # a single number: with an ellipsis, NumPy makes a view of it
+    if not isinstance(out, Array):  # a single number: with an ellipsis, NumPy returns a view
         index = (*(index if isinstance(index, tuple) else (index,)), ...)
         out = x[index]
     is_view = np.may_share_memory(out, x)
@@ -279,32 +280,31 @@ def getitem(x: Array, *, index: Any) -> Made:
 
 
 def add_up(x: Array, dims: tuple[int, ...], keepdim: bool = False) -> Any:
-    """The sum in double precision, not yet narrowed: along some axes NumPy adds one by one, and
-    long sums of float32 would lose digits."""
+    """The sum in float64 or int64, so that a long one loses no digits; see `engine.unbroadcast`."""
     wide = np.float64 if x.dtype.kind == "f" else np.int64
     return x.sum(axis=dims, dtype=wide, keepdims=keepdim)
 
 
 def as_dim(dim: int, ndim: int) -> int:
-    """`dim`, counted from the front; as in PyTorch, an array of no dimension has dim 0."""
+    """``dim``, counted from the front; as in PyTorch, a 0-d array has dim 0."""
     return int(normalize_axis_index(dim, ndim or 1, "dim"))
 
 
 def as_dims(dim: Dims, shape: tuple[int, ...]) -> tuple[tuple[int, ...], list[int]]:
-    """The dimensions meant by `dim` (one, several or, for None, all), and `shape` with these
-    of length 1."""
+    """The dimensions that ``dim`` means (one, several or, if None, all), and ``shape`` with
+    these of length 1."""
     ndim = len(shape)
-    if dim in (None, (), []):  # PyTorch's habit
+    if dim in (None, (), []):  # as in PyTorch, no dims are all dims
         dim = tuple(range(ndim))
-    dims = normalize_axis_tuple(dim, max(ndim, 1), "dim")[:ndim]  # a single number has dim 0
+    dims = normalize_axis_tuple(dim, max(ndim, 1), "dim")[:ndim]  # a 0-d array has dim 0
     return dims, [1 if d in dims else length for d, length in enumerate(shape)]
 
 
 @rule("G for each element of {0}")
 def sum(x: Array, *, dim: Dims = None, keepdim: bool = False) -> Made:
-    """The sum over all elements or over `dim` (an int or several); integers sum to int64.
+    """The sum over all elements or over ``dim`` (an int or several); integers sum to int64.
 
-    Every element counts once in its sum, ∂out/∂x[i] = 1: it receives the G of that sum.
+    Every element occurs once in its sum, so ∂out/∂x[i] = 1: it receives the G of that sum.
 
     >>> out, to_x = sum(np.array([[1.0, 2.0], [3.0, 4.0]]), dim=1)
     >>> to_x(np.array([1.0, 10.0]))
@@ -319,9 +319,9 @@ def sum(x: Array, *, dim: Dims = None, keepdim: bool = False) -> Made:
 
 @rule("G / n for each of the n elements of {0} in a mean")
 def mean(x: Array, *, dim: Dims = None, keepdim: bool = False) -> Made:
-    """The mean over all elements or over `dim` (an int or several).
+    """The mean over all elements or over ``dim`` (an int or several).
 
-    It is the sum divided by the number n of elements in it: each of them receives G/n.
+    It is the sum divided by the number n of its elements, so each of them receives G/n.
 
     >>> out, to_x = mean(np.array([1.0, 2.0, 3.0, 6.0]))
     >>> to_x(np.array(1.0))
@@ -340,11 +340,11 @@ def mean(x: Array, *, dim: Dims = None, keepdim: bool = False) -> Made:
 def matmul(x: Array, y: Array) -> Made:
     """x @ y by NumPy's rules: vectors, matrices, and stacks of matrices that broadcast.
 
-    out[i, j] = Σ_k x[i, k] y[k, j]: x[i, k] is a factor in every out[i, j] of its row, so that
+    out[i, j] = Σ_k x[i, k] y[k, j]. Since x[i, k] is a factor in every out[i, j] of its row,
     ∂L/∂x[i, k] = Σ_j G[i, j] y[k, j], which is G @ yᵀ. Likewise ∂L/∂y[k, j] =
-    Σ_i x[i, k] G[i, j], which is xᵀ @ G. (Unless two of the three lengths are equal, the
-    shapes leave no other way to multiply G by y and get that of x.) The same holds for each
-    pair of matrices in stacks.
+    Σ_i x[i, k] G[i, j], which is xᵀ @ G. (The shapes allow no other product of G and y, or of x
+    and G, unless two of the three lengths are equal.) The same holds for each pair of matrices
+    in stacks.
 
     >>> x, y = np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[5.0], [6.0]])
     >>> out, to_x, to_y = matmul(x, y)
@@ -357,7 +357,7 @@ def matmul(x: Array, y: Array) -> Made:
     x_is_vector, y_is_vector = x.ndim == 1, y.ndim == 1
     rows, columns = np.atleast_2d(x), y[:, None] if y_is_vector else y  # vectors as matrices
 
-    def matrix(G: Array) -> Any:  # with the dimensions that a vector has not
+    def matrix(G: Array) -> Any:  # with the dimensions that vectors lack
         G = G[..., None] if y_is_vector else G
         return G[..., None, :] if x_is_vector else G
 
@@ -373,8 +373,8 @@ def matmul(x: Array, y: Array) -> Made:
 
 
 def multiplied(x: Array, y: Array) -> Any:
-    """x @ y. What NumPy's BLAS would share among its threads goes through our kernel instead: a
-    busy machine does not stall ours, and the bits never depend on how many there are."""
+    """x @ y. Products that NumPy's BLAS would share among its threads use our kernel instead: a
+    busy machine does not stall our threads, and the result never depends on their number."""
     m, k = x.shape[-2:] if x.ndim > 1 else (1, x.size)
     n = y.shape[-1] if y.ndim > 1 else 1
     shared = m * n * k > (threads.SMALL if min(m, n) > 1 else threads.SMALL_VECTOR)
@@ -397,22 +397,22 @@ def multiplied(x: Array, y: Array) -> Any:
 
 
 def dense(x: Any) -> Any:
-    """`x` as the elementwise kernels take it: C-contiguous, aligned, writeable."""
+    """``x`` as the elementwise kernels need it: C-contiguous, aligned, writeable."""
     x = np.asarray(x)
     return x if x.flags.carray else x.copy()
 
 
 def dense_matrix(x: Any, columns: int) -> Any:
-    """`x` (..., `columns`) as the products take it: a matrix in C or Fortran order."""
+    """``x`` of shape (..., columns) as the products need it: a matrix in C or Fortran order."""
     if x.flags.carray and x.ndim == 2:
-        return x  # the usual case, early
+        return x  # the usual case
     if x.ndim != 2:
         x = x.reshape(math.prod(x.shape[:-1]), columns)
     return x if x.flags.forc and x.flags.aligned else x.copy()
 
 
 def rows_along(dim: int, x: Any) -> Any:
-    """`x` as a dense matrix whose rows lie along `dim`."""
+    """``x`` as a dense matrix whose rows run along ``dim``."""
     if x.ndim != 2 or dim != 1:
         x = x.reshape(x.shape or (1,)).swapaxes(dim, -1)
         x = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
@@ -420,7 +420,7 @@ def rows_along(dim: int, x: Any) -> Any:
 
 
 def from_rows(dim: int, rows: Array, shape: tuple[int, ...]) -> Array:
-    """What `rows_along` was made of: an array of this shape."""
+    """Undo `rows_along`: from its matrix back to an array of this shape."""
     if len(shape) == 2 and dim == 1:
         return rows
     lengths = list(shape or (1,))
@@ -430,7 +430,7 @@ def from_rows(dim: int, rows: Array, shape: tuple[int, ...]) -> Array:
 
 @rule("G @ {1}", "Gᵀ @ {0}", "G, summed over the examples", dtypes="kernel")
 def linear(input: Array, weight: Array, bias: Array | None = None) -> Made:
-    """input @ weightᵀ + bias, along the last dimension; without a bias, there are two VJPs.
+    """input @ weightᵀ + bias, along the last dimension; without a bias, it returns two VJPs.
 
     >>> x, weight = np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[5.0, 6.0]])
     >>> out, to_input, to_weight, to_bias = linear(x, weight, np.array([7.0]))
@@ -449,7 +449,7 @@ def linear(input: Array, weight: Array, bias: Array | None = None) -> Made:
         if weight.ndim == 2 and not fits:
             got += (
                 f": input ends in {shape[-1] if shape else 'nothing'}, and weight takes "
-                f"{weight.shape[1]}; images are flattened by x.reshape(len(x), -1)"
+                f"{weight.shape[1]}; flatten images with x.reshape(len(x), -1)"
             )
         raise RuntimeError(f"linear: wanted input (..., D), weight (H, D), bias (H,), got {got}")
     units, features = weight.shape
@@ -502,7 +502,7 @@ def relu(input: Array) -> Made:
 
 @rule("G - exp({out}) * ΣG", dtypes="kernel")
 def log_softmax(input: Array, *, dim: int = -1) -> Made:
-    """The logarithm of the softmax along `dim`: log(exp(x[c]) / Σ_j exp(x[j]))
+    """The logarithm of the softmax along ``dim``: log(exp(x[c]) / Σ_j exp(x[j]))
 
     >>> out, to_input = log_softmax(np.array([0.0, 0.0]))  # both have probability 1/2
     >>> to_input(np.array([1.0, 0.0]))
@@ -523,9 +523,9 @@ def log_softmax(input: Array, *, dim: int = -1) -> Made:
 
 @rule("-G (of a mean, -G / N) at the right class, else 0", dtypes="kernel")
 def nll_loss(log_probs: Array, *, targets: Array, reduction: str) -> Made:
-    """-log_probs[n, targets[n]], and the sum or the mean of these
+    """-log_probs[n, targets[n]], or the sum or the mean of these
 
-    Under "mean", each of the N losses receives G/N.
+    With "mean", each of the N losses receives G/N.
 
     >>> targets = np.array([1, 0])
     >>> log_probs = np.array([[-1.0, -2.0], [-3.0, -4.0]])

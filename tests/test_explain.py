@@ -172,7 +172,7 @@ def texts_of(figure):
 
 
 def assert_nothing_overlaps(boxes, arrows):
-    """That boxes do not touch each other, and no arrow runs through one."""
+    """Assert that no boxes touch each other, and that no arrow runs through a box."""
     where = [(b.x, b.y, b.width / 2, b.height / 2) for b in boxes.values()]
     for i, (x, y, wide, tall) in enumerate(where):
         for u, v, w, t in where[:i]:
@@ -186,7 +186,7 @@ def assert_nothing_overlaps(boxes, arrows):
 
 
 def assert_texts_fit(figure, boxes):
-    """That each text of a box stands inside of it, and all texts on the page."""
+    """Assert that each text of a box is inside it, and that all texts are on the page."""
     (axes,) = figure.axes
     patches = [patch.get_window_extent() for patch in axes.patches]
     assert len(patches) == len(boxes)
@@ -466,7 +466,7 @@ def test_explain_needs_a_graph():
 
 
 def test_a_rule_has_a_text_for_each_input():
-    with pytest.raises(TypeError, match=r"mul has 2 inputs \(x, y\), but its rule 1 texts"):
+    with pytest.raises(TypeError, match=r"mul has 2 inputs \(x, y\); its rule has 1 texts"):
 
         @mg.rule("G * {1}")
         def mul(x, y, *, setting=0):

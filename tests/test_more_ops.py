@@ -24,7 +24,7 @@ def same(ours, theirs):
 
 
 def agree(call):
-    """That `call`, of a library and its functional, gives one result in both."""
+    """Assert that `call`, given a library and its functional, gives the same result in both."""
     ours, theirs = call(mg, F), call(torch, torch.nn.functional)
     if isinstance(theirs, tuple):
         assert type(ours)._fields == ("values", "indices")
@@ -433,7 +433,7 @@ MISTAKES = {
     ),
     "maximum of other shapes": (lambda: X.maximum(X.T), RuntimeError, "maximum cannot combine shapes"),
     "clamp to nothing": (lambda: X.clamp(), RuntimeError, r"clamp\(\) needs min, max or both"),
-    "clamp to a Tensor": (lambda: X.clamp(X), TypeError, r"takes numbers, got Tensor; see maximum\(\)"),
+    "clamp to a Tensor": (lambda: X.clamp(X), TypeError, r"takes numbers, got Tensor; use maximum\(\)"),
     "min of nothing": (lambda: X[:0].min(), RuntimeError, r"min\(\) of no elements \(shape \(0, 3\), dim None"),
     "min dim": (lambda: X.min(2), IndexError, "dim: axis 2 is out of bounds"),
     "min over nothing": (lambda: X[:0].min(0), RuntimeError, r"min\(\) of no elements \(shape \(0, 3\), dim 0"),
