@@ -1,16 +1,16 @@
-"""Whether operations are recorded, and `no_grad`, which turns that off for a while.
+"""Whether operations are recorded, and `no_grad`, which turns recording off.
 
 Each thread and each asynchronous task has its own context, a set of variables that no other one
-sees (see Python's `contextvars`). One of them holds the no_grad blocks that the context is
-inside of. If there are none, operations are recorded.
+sees (see Python's ``contextvars``). One of them holds the no_grad blocks that the context is in.
+If there are none, operations are recorded.
 
 A generator may enter a block in one thread and leave it in another, perhaps because the garbage
 collector ends it there. The variable of the first thread is then out of reach, but the block is
 not: it is marked as cancelled, which both threads see.
 
-A decorated function is simpler. While it runs, or while a decorated generator or coroutine makes
-one step, nothing else runs in its thread. So a count for each thread is enough. (It must not be
-the variable: the garbage collector may end a generator while the variable is being set, and in
+A decorated function is simpler. While it runs, or while a decorated generator or coroutine runs
+one step, nothing else runs in its thread, so a count for each thread is enough. (The variable
+would not do: the garbage collector may end a generator while the variable is being set, and in
 Python 3.11 setting it then corrupts the context.)
 """
 
@@ -32,8 +32,8 @@ class Block:
     __slots__ = ("left", "cancelled")
 
     def __init__(self, left: bool = False):
-        self.left = left  # where it was entered; tasks started inside still have recording off
-        self.cancelled = False  # the block no longer counts, in any context
+        self.left = left  # where it was entered; in tasks started inside, recording stays off
+        self.cancelled = False  # if True, the block no longer counts in any context
 
 
 no_grad_blocks: ContextVar[tuple[Block, ...]] = ContextVar("no_grad_blocks", default=())
@@ -41,13 +41,13 @@ blocks_here = no_grad_blocks.get  # looked up once, since each operation calls i
 
 
 class Thread(threading.local):
-    """How many decorated functions this thread is inside of."""
+    """How many decorated functions this thread is in."""
 
     depth = 0
 
 
 thread = Thread()
-LEFT = Block(left=True)  # stands for all blocks that a task has inherited and nobody can cancel
+LEFT = Block(left=True)  # in place of all blocks that a task has inherited, which nobody cancels
 
 
 def is_grad_enabled() -> bool:
@@ -61,7 +61,7 @@ def is_grad_enabled() -> bool:
 
 
 class NoGrad:
-    """What ``no_grad()`` returns. It can be used many times, also nested and by many threads."""
+    """What ``no_grad()`` returns. It can be used many times, nested, and in several threads."""
 
     def __init__(self) -> None:
         self._tokens: dict[Block, Token[tuple[Block, ...]]] = {}  # of the blocks not yet left
@@ -80,8 +80,8 @@ class NoGrad:
         else:
             block, token = self._tokens.popitem()
         if error is GeneratorExit:
-            # The garbage collector may be ending a generator, even while this context sets the
-            # variable, which must not change meanwhile. The next block drops this one.
+            # The garbage collector may be ending a generator while this very context is setting
+            # the variable, so leave the variable alone. The next block drops this one.
             block.cancelled = True
             return
         try:
@@ -90,7 +90,7 @@ class NoGrad:
             block.cancelled = True
         else:
             block.left = True
-            # Not what was there on entering: blocks may be left in any order.
+            # Not the blocks from before entering: blocks may be left in any order.
             no_grad_blocks.set(tuple([b for b in blocks if b is not block and not b.cancelled]))
 
     def __call__(self, function: F) -> F:
@@ -121,7 +121,7 @@ def _off(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 
 
 def _generator(function: Any) -> Any:
-    """Recording is off while the generator runs, and as the caller has it during a `yield`."""
+    """Recording is off while the generator runs; at a ``yield``, the caller records as before."""
 
     def generator(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         inner = function(*args, **kwargs)
@@ -130,7 +130,7 @@ def _generator(function: Any) -> Any:
             while True:
                 try:
                     sent = yield item
-                except BaseException as error:  # also GeneratorExit, which closes it
+                except BaseException as error:  # including GeneratorExit, which closes it
                     item = _off(inner.throw, error)
                 else:
                     item = _off(inner.send, sent)
@@ -156,7 +156,7 @@ def _coroutine(function: Any) -> Any:
 def _async_generator(function: Any) -> Any:
     async def async_generator(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         inner = function(*args, **kwargs)
-        # An event loop closes what is left unfinished: only this generator, not the inner one.
+        # An event loop closes unfinished generators: let it see only this one, not the inner one.
         hooks = sys.get_asyncgen_hooks()
         sys.set_asyncgen_hooks(None, lambda _: None)
         first = inner.asend(None)
@@ -183,20 +183,21 @@ def no_grad(function: F) -> F: ...
 def no_grad(function: F | None = None) -> NoGrad | F:
     """Record nothing in this thread (or task): ``with no_grad():`` or ``@no_grad()``.
 
-    Inside, results need no gradient, and parameters may be changed in place. ``@no_grad`` is
-    the same as ``@no_grad()``.
+    Inside, results need no gradient, and parameters may be changed in place. Updates belong here:
+    recorded, they would become part of the graph of the next step (see `minigrad.optim`).
+    ``@no_grad`` is the same as ``@no_grad()``.
 
     A decorated generator or ``async def`` records nothing while it runs. While it is suspended,
     its caller records as before. With ``with no_grad():`` around a ``yield``, recording is off
-    for the caller, too, until the generator leaves the block, in whichever thread that happens.
+    for the caller too, until the generator leaves the block, in whichever thread that happens.
 
-    An asynchronous task that is started inside has recording off, and keeps it off after the
-    block has been left. So does any other copy of the context, such as that of
-    `asyncio.to_thread`. A thread that is started inside records.
+    In an asynchronous task that is started inside, recording is off, even after the block has been
+    left. The same holds for any other copy of the context, such as that of ``asyncio.to_thread``.
+    A thread that is started inside records.
 
     Raises
     ------
     TypeError
-        If `function` is a class, or not a function.
+        If ``function`` is not a function or a method.
     """
     return NoGrad() if function is None else NoGrad()(function)

@@ -1,8 +1,8 @@
 """Property tests of gradients with Hypothesis: what to draw, and what must hold.
 
-A strategy says what values there are. Hypothesis draws many of them, calls the test with each,
-and looks for the simplest that fails. `@st.composite` makes a strategy of a function, whose
-`draw` draws from others. Whoever adds an operation tests it on what these draw::
+A strategy describes a set of values. Hypothesis draws many of them, calls the test with each,
+and looks for the simplest that fails. ``@st.composite`` turns a function into a strategy; its
+``draw`` draws from other strategies. Test an operation of your own like this::
 
     def test_square_root():
         check_operation(square_root, tensors(min_value=0.1, max_value=10))
@@ -26,7 +26,7 @@ Shapes = st.SearchStrategy[tuple[int, ...]]
 
 
 def shapes(min_dims: int = 0, max_dims: int = 3, min_side: int = 0, max_side: int = 3) -> Shapes:
-    """Shapes of `min_dims` to `max_dims` dimensions; zero-length and size-1 ones included."""
+    """Shapes with ``min_dims`` to ``max_dims`` dimensions, lengths of 0 and 1 included."""
     return hnp.array_shapes(
         min_dims=min_dims, max_dims=max_dims, min_side=min_side, max_side=max_side
     )
@@ -35,7 +35,7 @@ def shapes(min_dims: int = 0, max_dims: int = 3, min_side: int = 0, max_side: in
 def broadcasting_shapes(
     number: int, max_dims: int = 3, min_side: int = 0, max_side: int = 3
 ) -> st.SearchStrategy[tuple[tuple[int, ...], ...]]:
-    """Tuples of `number` shapes that broadcast against one another."""
+    """Tuples of ``number`` shapes that broadcast with one another."""
     drawn = hnp.mutually_broadcastable_shapes(
         num_shapes=number, max_dims=max_dims, min_side=min_side, max_side=max_side
     )
@@ -47,7 +47,7 @@ def _lay_out(
 ) -> np.ndarray:
     """The same numbers in another memory layout.
 
-    `order` is a permutation of the dimensions from the slowest to the fastest; a step of -1
+    ``order`` is a permutation of the dimensions from the slowest to the fastest; a step of -1
     runs backwards through memory, one of 2 leaves gaps.
     """
     lengths = [array.shape[d] * abs(steps[d]) for d in order]
@@ -60,7 +60,7 @@ def _lay_out(
 
 
 def _short_floats(low: float, high: float) -> st.SearchStrategy[float]:
-    """Numbers from `low` to `high` that are short when printed, since float32 can hold them."""
+    """Numbers from ``low`` to ``high`` that print short, because float32 can hold them."""
     least, most = np.float32(low), np.float32(high)
     if float(least) < low:  # rounded to the wrong side
         least = np.nextafter(least, np.float32(np.inf))
@@ -87,13 +87,13 @@ def arrays(
     Parameters
     ----------
     shape : strategy or tuple of int, optional
-        `shapes()` by default.
+        `shapes` by default.
     dtype : strategy or dtype
-        Floating-point, unless `elements` is given.
+        Floating-point, unless ``elements`` is given.
     elements : strategy, optional
-        What the numbers are drawn from, instead of between `min_value` and `max_value`.
+        What the numbers are drawn from; by default, from ``min_value`` to ``max_value``.
     unique : bool
-        Whether no number may come twice.
+        Whether all numbers must differ.
     """
     shape, dtype = (
         draw(x) if isinstance(x, st.SearchStrategy) else x
@@ -116,9 +116,9 @@ def tensors(
     requires_grad: bool = True,
     **values: Any,
 ) -> Tensor:
-    """Tensors over `arrays`, whose parameters they take; float64, as `gradcheck` wants.
+    """Tensors, with the parameters of `arrays`; float64 by default, as `gradcheck` needs.
 
-    The numbers are between -3 and 3 unless `min_value`, `max_value` or `elements` is given.
+    The numbers are between -3 and 3 unless ``min_value``, ``max_value`` or ``elements`` is given.
     """
     return Tensor(draw(arrays(shape, dtype, **values)), requires_grad)
 
@@ -132,7 +132,7 @@ def broadcasting_tensors(
     requires_grad: bool = True,
     **values: Any,
 ) -> tuple[Tensor, ...]:
-    """Tuples of `number` Tensors whose shapes broadcast: ``gradcheck(f, *drawn)``."""
+    """Tuples of ``number`` Tensors whose shapes broadcast, as for ``gradcheck(f, *drawn)``."""
     drawn = draw(broadcasting_shapes(number))
     return tuple(draw(tensors(shape, dtype, requires_grad, **values)) for shape in drawn)
 
@@ -165,10 +165,10 @@ DAMAGES = {
 
 
 def damage(out: Tensor, change: Callable[[Any], Any]) -> Tensor:
-    """`out`, with the VJPs of its graph that lead to leaves damaged.
+    """Damage the VJPs in the graph of ``out`` that lead to leaves, and return ``out``.
 
-    `change` makes a wrong gradient of the right one. (Farther from the leaves, two
-    wrong signs could cancel.)
+    ``change`` turns the right gradient into a wrong one. (Further from the leaves, two wrong
+    signs could cancel.)
     """
 
     def wrong(vjp: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -183,7 +183,7 @@ def damage(out: Tensor, change: Callable[[Any], Any]) -> Tensor:
 
 
 def overwrite(x: Tensor) -> None:
-    """Change all numbers of `x` in place, as an optimiser or a careless user does."""
+    """Change all numbers of ``x`` in place, as an optimiser or a careless user does."""
     with no_grad():
         x.detach()[...] = np.where(np.isfinite(x.array), 2.5 - x.array, 1.5)
 
@@ -191,8 +191,8 @@ def overwrite(x: Tensor) -> None:
 def check_changes(f: Callable[..., Tensor], *inputs: Any) -> None:
     """Test that a change in place after the forward pass never gives a wrong gradient.
 
-    One after the other, the inputs of `f` and its result are overwritten between `f` and
-    `backward`, which must raise a RuntimeError or give the gradients that it gave before.
+    The inputs of ``f`` and its result are overwritten in turn between ``f`` and `backward`, which
+    must then raise a RuntimeError or give the same gradients as without the change.
 
     Raises
     ------
@@ -230,20 +230,19 @@ class _Noticed(Exception):
 
 
 def check_operation(f: Callable[..., Tensor], *strategies: st.SearchStrategy[Any]) -> None:
-    """Test the gradients of `f`, and that wrong ones would be noticed.
+    """Test the gradients of ``f``, and that wrong ones would be noticed.
 
-    The gradients are compared with finite differences by `gradcheck`, and `check_changes`
-    overwrites the inputs and the result. Then `f` is tested with
-    its derivatives damaged in several ways. Each way must be noticed on one draw at least, if
-    it makes a difference on any. (In a sum, all gradients are equal: none is in the wrong
-    place.)
+    `gradcheck` compares the gradients with finite differences, and `check_changes` overwrites the
+    inputs and the result. Then the derivatives of ``f`` are damaged in several ways. Each way must
+    be noticed on at least one draw, if it makes a difference on any. (The gradients of a sum are
+    all equal, so none can be in the wrong place.)
 
     Parameters
     ----------
     f : callable
-        From Tensors to one float64 Tensor: an operation, or made of several.
+        Takes Tensors and returns one float64 Tensor: an operation, or several combined.
     *strategies
-        They draw the arguments of `f`. What one draws as a tuple is several arguments, as in
+        They draw the arguments of ``f``. One that draws a tuple supplies several, as in
         ``check_operation(hypotenuse, broadcasting_tensors(2))``.
 
     Raises
@@ -254,17 +253,17 @@ def check_operation(f: Callable[..., Tensor], *strategies: st.SearchStrategy[Any
     TypeError
         As in `gradcheck`.
     """
-    __tracebackhide__ = True  # of a failure, pytest shows the test and not this function
+    __tracebackhide__ = True  # pytest then shows the failing test, not this function
 
     if not strategies:
-        raise TypeError("check_operation: give a strategy for the inputs, such as tensors()")
+        raise TypeError("check_operation: pass a strategy for the inputs, such as tensors()")
 
     def run(test: Callable[..., object], **options: Any) -> None:
         def on_arguments(drawn: tuple[Any, ...]) -> None:
             test(*[x for part in drawn for x in (part if isinstance(part, tuple) else (part,))])
 
         # A slow machine is not a mistake, and a kernel's first call takes a second.
-        with warnings.catch_warnings():  # what is drawn need not make sense, say as probabilities
+        with warnings.catch_warnings():  # the draws need not make sense, say as probabilities
             warnings.simplefilter("ignore", UserWarning)
             settings(deadline=None, **options)(given(st.tuples(*strategies))(on_arguments))()
 
