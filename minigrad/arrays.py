@@ -1,4 +1,4 @@
-"""What users give, as NumPy arrays: Tensors, arrays, lists, numbers, shapes and indices."""
+"""Turn what users pass into NumPy's terms: Tensors, lists, numbers, shapes and indices."""
 
 from __future__ import annotations
 
@@ -21,38 +21,38 @@ Operation = Callable[..., Any]  # on arrays; see `ops`
 
 
 def is_tensor(x: Any) -> bool:
-    """Whether `x` is a Tensor, a class that is defined later."""
+    """Whether ``x`` is a Tensor; that class is defined later, in `minigrad.tensors`."""
     return isinstance(getattr(x, "array", None), np.ndarray)
 
 
 def as_array(data: ArrayLike, dtype: DTypeLike | None = None) -> np.ndarray:
-    """The NumPy array of `data`, shared where there is one already.
+    """``data`` as a NumPy array; an array, or that of a Tensor, is shared, not copied.
 
-    An array keeps its dtype, also in a list. Python's floats become float32, its integers int64.
+    Arrays keep their dtype, even inside a list. Python floats become float32, integers int64.
 
     Raises
     ------
     TypeError
-        If `data` is not made of real numbers.
+        If ``data`` is not made of real numbers.
     ValueError
-        If `data` is a ragged list.
+        If ``data`` is a ragged list.
     OverflowError
-        If `dtype` is one of integers, and a number is beyond its range or is NaN.
+        If ``dtype`` is an integer type and a number is NaN or outside its range.
     """
     given: Any = getattr(data, "array", data)
     if type(given) is np.ndarray and (dtype is None or dtype is given.dtype):
         if given.dtype.kind in "biuf":
-            return given  # the usual case, early
+            return given  # the usual case
     try:
         array = np.asarray(given)
     except ValueError as error:
         raise ValueError(f"data must be a regular array of numbers: {error}") from None
     if array.dtype.kind not in "biuf":
         raise TypeError(f"data must be real numbers, got {data!r} (dtype {array.dtype})")
-    # by type(): np.float64 is a float to isinstance(), but keeps its dtype
+    # type(), not isinstance(): np.float64 is a subclass of float, but keeps its dtype
     if dtype is None and array.dtype == float64 and type(data) in (float, list, tuple):
         if np.max(array, initial=0) >= 2.0**63 and all(type(x) is int for x in _numbers_in(data)):
-            raise OverflowError(f"int64 holds integers below 2**63, not all of {data!r}")
+            raise OverflowError(f"int64 holds integers below 2**63, got {data!r}")
         floats = {x for x in _dtypes_in(data) if x.kind == "f"}
         dtype = np.result_type(*(floats or {float32}))
     if dtype is None or array.dtype == dtype:
@@ -60,11 +60,11 @@ def as_array(data: ArrayLike, dtype: DTypeLike | None = None) -> np.ndarray:
     dtype = np.dtype(dtype)
     if dtype.kind in "iu":
         low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
-        # float64 cannot hold 2⁶³ - 1. A cast would silently wrap around.
+        # A cast would silently wrap around. `high` + 1.0 because float64 cannot hold 2⁶³ - 1.
         fits = array < high + 1.0 if array.dtype.kind == "f" else array <= high
         if not np.all(fits & (array >= low)):
             raise OverflowError(
-                f"{dtype} holds integers from {low} to {high}, not all of {data!r}; "
+                f"{dtype} holds integers from {low} to {high}, got {data!r}; "
                 "convert with x.long() or x.float() first"
             )
     return array.astype(dtype)
@@ -85,9 +85,9 @@ def _dtypes_in(data: Any) -> Iterator[np.dtype]:
 
 
 def common_dtype(op: Operation, inputs: Sequence[Any]) -> np.dtype:
-    """The dtype that an operation wants its inputs in."""
+    """The dtype to which the inputs of an operation are converted."""
     wanted = getattr(op, "dtypes", "common")
-    if wanted in ("common", "number", "float"):  # Tensors and numbers, early
+    if wanted in ("common", "number", "float"):  # the usual case: Tensors and numbers
         known: set[np.dtype] = {x.array.dtype for x in inputs if is_tensor(x)}
         others = {type(x) for x in inputs if not is_tensor(x)}
         if len(known) == 1 and known < {*KERNEL_DTYPES} and others <= {int, float}:
@@ -99,8 +99,8 @@ def common_dtype(op: Operation, inputs: Sequence[Any]) -> np.dtype:
             names = inspect.unwrap(op).__code__.co_varnames  # the inputs come first
             got = ", ".join(f"{name} {dtype}" for name, dtype in zip(names, dtypes))
             raise RuntimeError(
-                f"{name_of(op)} wanted {one}, got {got}; convert with x.float(), and divide images "
-                "of uint8 by 255"
+                f"{name_of(op)} wanted {one}, got {got}; convert with x.float(), and divide uint8 "
+                "images by 255"
             )
         refuse_bools(name_of(op), dtypes[0])
         return dtypes[0]
@@ -114,7 +114,7 @@ def common_dtype(op: Operation, inputs: Sequence[Any]) -> np.dtype:
     ]
     highest = max(ranks)
     dtype = np.result_type(*[dtype for dtype, rank in zip(dtypes, ranks) if rank == highest])
-    if highest == (2, 0) and len(set(ranks)) > 1:  # np.float64 is a float, and widens nothing
+    if highest == (2, 0) and len(set(ranks)) > 1:  # np.float64 is a float too, and widens nothing
         return float32
     if wanted == "number":
         refuse_bools(name_of(op), dtype)
@@ -122,20 +122,20 @@ def common_dtype(op: Operation, inputs: Sequence[Any]) -> np.dtype:
 
 
 def refuse_bools(name: str, dtype: np.dtype) -> None:
-    """Raise a RuntimeError for bools, of which PyTorch refuses the same operations."""
+    """Raise a RuntimeError for bools, for which PyTorch refuses the same operations."""
     if dtype.kind == "b":
         hint = "convert with x.long() or x.float(), or use ~ & | ^ on masks"
         raise RuntimeError(f"{name} is not defined for bools; {hint}")
 
 
 def as_index(index: Any, shape: tuple[int, ...]) -> Any:
-    """A copy of an index, in NumPy's terms: the original may change before `backward`.
+    """An index in NumPy's terms, copied because the original may change before `backward`.
 
-    `shape` is that of the array. An IndexError if a mask does not fit it.
+    ``shape`` is the shape of the array. Raises an IndexError if a mask does not fit it.
     """
     if isinstance(index, list) and any(isinstance(part, (list, tuple)) for part in index):
         raise IndexError(
-            "a list of lists counts as several indices in PyTorch and as one in NumPy: write "
+            "a list of lists means several indices in PyTorch and one in NumPy: write "
             "x[rows, columns], or x[np.array(index)]"
         )
     parts = [_part_of_index(part) for part in (index if isinstance(index, tuple) else (index,))]
@@ -148,17 +148,17 @@ def as_index(index: Any, shape: tuple[int, ...]) -> Any:
     for i, (part, mask) in enumerate(zip(parts, masks)):
         if part is ...:
             axis = len(shape) - sum(lengths[i:])
-        if mask and part.shape != shape[axis : axis + part.ndim]:  # NumPy lets empty ones pass
+        if mask and part.shape != shape[axis : axis + part.ndim]:  # NumPy accepts empty ones
             raise IndexError(f"a mask of shape {part.shape} does not fit shape {shape}")
         axis += lengths[i]
     return tuple(parts) if isinstance(index, tuple) else parts[0]
 
 
 def index_steps(index: Any, shape: tuple[int, ...]) -> list[Any]:
-    """One index, or two, to be applied one after the other: what picks by arrays comes last.
+    """Split an index into one or two, to be applied in turn; the one with arrays comes last.
 
-    NumPy counts an integer beside an array as an array, which may move dimensions to the front:
-    np.ones((2, 1, 3))[0, :, [0, 1]] has shape (2, 1). In PyTorch, and here, it has shape (1, 2).
+    NumPy treats an integer next to an array as an array, which may move dimensions to the front:
+    ``np.ones((2, 1, 3))[0, :, [0, 1]]`` has shape (2, 1). In PyTorch, and here, it is (1, 2).
     """
     index = as_index(index, shape)
     parts = index if isinstance(index, tuple) else (index,)
@@ -167,7 +167,7 @@ def index_steps(index: Any, shape: tuple[int, ...]) -> list[Any]:
     if not (any(arrays) and any(integers)):
         return [index]
     if any(isinstance(part, bool) for part in parts):
-        raise IndexError("True and False beside integers and arrays are refused in an index")
+        raise IndexError("an index must not mix True or False with integers and arrays")
     first: list[Any] = []
     second: list[Any] = []
     for part, is_array, is_integer in zip(parts, arrays, integers):
@@ -185,8 +185,8 @@ def _part_of_index(index: Any) -> Any:
         array = np.array(getattr(index, "array", index))
         if array.dtype == np.uint8:
             raise IndexError(
-                "an index of uint8 counts as a mask in PyTorch and as places in NumPy: write "
-                "index.long() for places, or index > 0 for a mask"
+                "a uint8 index is a mask in PyTorch and a list of positions in NumPy: write "
+                "index.long() for positions, or index > 0 for a mask"
             )
         return array.item() if array.ndim == 0 and array.dtype.kind in "iu" else array
     if isinstance(index, (list, tuple, range)):
@@ -203,7 +203,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def numpy_names(function: Function) -> Function:
-    """Let a function that takes `dim` or `keepdim` know NumPy's names, axis and keepdims, too."""
+    """Let a function that takes ``dim`` or ``keepdim`` accept NumPy's ``axis``, ``keepdims``."""
 
     places = list(inspect.signature(function).parameters)
     own_names = frozenset(places)
@@ -226,7 +226,7 @@ def numpy_names(function: Function) -> Function:
             if not isinstance(flag, (bool, np.bool_, types.NoneType)):
                 raise TypeError(
                     f"{function.__name__}: {name} must be True or False, got {flag!r}; several "
-                    "dims are a tuple, as in sum((0, 1))"
+                    "dims must be a tuple, as in sum((0, 1))"
                 )
         return function(*args, **settings)
 

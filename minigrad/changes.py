@@ -1,9 +1,9 @@
 """Arrays that change in place: when they did, which Tensors share them, which VJPs need them.
 
-`x += 1` under `no_grad`, an optimiser's step, an assignment to ``x[0]`` change an array that a
-VJP may keep. Its numbers would then be others than those that the result was computed from, and
-the gradient would be wrong. So each change gets a serial number from the same clock as the
-nodes of the graph, and `engine.sweep` compares the two.
+``x += 1`` under `no_grad`, an optimiser's step and an assignment to ``x[0]`` change an array that
+a VJP may keep. The VJP would then use other numbers than the result was computed from, and the
+gradient would be wrong. So each change gets a serial number from the same clock as the nodes of
+the graph, and `engine.sweep` compares the two.
 
 Arrays that share memory change together: a change is noted for the object that owns the memory.
 """
@@ -32,11 +32,11 @@ class Block:
         self.changed = 0  # the serial number of its latest change
         self.tensors: WeakValueDictionary[int, Any] = WeakValueDictionary()  # by their id()
         key = id(owner)
-        with contextlib.suppress(TypeError):  # a bytearray, say, allows no reference
+        with contextlib.suppress(TypeError):  # a bytearray, say, allows no weak reference
             self.owner = ref(owner, lambda _: _blocks.pop(key, None))
 
 
-_blocks: dict[int, Block] = {}  # by the id() of the owner; only what has changed or is shared
+_blocks: dict[int, Block] = {}  # by the id() of the owner; only those changed or shared
 _lock = threading.Lock()
 
 
@@ -53,7 +53,7 @@ def _block(array: np.ndarray) -> Block:
 
 
 def note_change(*arrays: np.ndarray) -> None:
-    """Note that the arrays, and all that shares their memory, have been changed in place."""
+    """Note that the arrays, and all that share their memory, have been changed in place."""
     global latest
     with _lock:  # another thread must not put an older number into `latest`
         latest = next(clock)
@@ -62,13 +62,13 @@ def note_change(*arrays: np.ndarray) -> None:
 
 
 def changed_since(array: np.ndarray, moment: int) -> bool:
-    """Whether the memory of `array` has changed after this moment of the clock."""
+    """Whether the memory of ``array`` has changed since this moment of the clock."""
     block = _blocks.get(id(owner_of(array)))
     return block is not None and block.changed > moment
 
 
 def note_sharing(*tensors: Any) -> None:
-    """Note that these Tensors hold arrays which other Tensors may hold as well."""
+    """Note that other Tensors may share the arrays of these."""
     for tensor in tensors:
         _block(tensor.array).tensors[id(tensor)] = tensor
 
@@ -80,7 +80,7 @@ def is_shared(tensor: Any) -> bool:
 
 
 def refuse_changed_leaves(root: Any, nodes: Iterable[Any]) -> None:
-    """Raise an error if, since the last sweep from `root`, a leaf among its `nodes` has changed."""
+    """Raise an error if a leaf below ``nodes`` has changed since the last sweep from ``root``."""
     for node in nodes:
         for leaf, vjp in zip(node.parents, node.vjps):
             if vjp is None or leaf.op is not None:
@@ -89,16 +89,16 @@ def refuse_changed_leaves(root: Any, nodes: Iterable[Any]) -> None:
             replaced = tensor is not None and tensor.node is not leaf  # by assigning to data
             if replaced or changed_since(leaf.result, root.swept):
                 raise RuntimeError(
-                    f"backward: this {root.name} was computed before a leaf of shape "
-                    f"{leaf.result.shape} changed: compute it anew inside the loop"
+                    f"backward: this result of {root.name} was computed before a leaf of shape "
+                    f"{leaf.result.shape} changed; compute it again inside the loop"
                 )
 
 
 def refuse_changed_arrays(node: Any) -> None:
-    """Raise an error if an array that a VJP of `node` needs has changed since it was recorded."""
+    """Raise an error if an array that a VJP of ``node`` needs has changed since it was recorded."""
     kept = [array for vjp in node.vjps if vjp is not None for array in arrays_kept_by(vjp)]
     known = [x.result if x.held is None else x.held for x in (*node.parents, node)]
-    if any(array is None for array in kept):  # it may keep the inputs and the result as well
+    if any(array is None for array in kept):  # a VJP may keep the inputs and the result as well
         kept = [array for array in kept if array is not None] + known
     for array in kept:
         if changed_since(array, node.created):
@@ -115,14 +115,14 @@ _HARMLESS = (
     str, bytes, int, float, complex, np.generic, np.dtype, np.ufunc, np.errstate, type, slice,
     range, type(np.sum), types.NoneType, types.EllipsisType, types.ModuleType,
 )  # fmt: skip
-_FOLLOWED = (np.ndarray, types.FunctionType, tuple, list, dict)  # of what has a global name
+_FOLLOWED = (np.ndarray, types.FunctionType, tuple, list, dict)  # among global variables
 _BUILT_IN = (types.BuiltinFunctionType, types.MethodWrapperType, types.MethodType)
 
 
 def arrays_kept_by(thing: Any, seen: set[int] | None = None) -> Iterator[Any]:
-    """The arrays that a function can reach: in its closure, its defaults, and global names.
+    """The arrays that a function can reach: in its closure, its defaults, and global variables.
 
-    None stands for something that cannot be looked through, and so may keep any array.
+    A None among them means that something could not be searched, and may keep any array.
     """
     seen = set() if seen is None else seen
     if id(thing) in seen or isinstance(thing, _HARMLESS):
@@ -154,7 +154,7 @@ def arrays_kept_by(thing: Any, seen: set[int] | None = None) -> Iterator[Any]:
 
 
 def _names_in(code: types.CodeType) -> Iterator[str]:
-    """The names that are used in a function, and in the functions inside of it."""
+    """The names that a function uses, and the functions inside it."""
     yield from code.co_names
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):

@@ -1,4 +1,4 @@
-"""Finite differences against `backward`, for anybody's function."""
+"""Check the gradients of any function against finite differences."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -21,23 +21,24 @@ class GradcheckError(AssertionError):
 def gradcheck(
     f: Callable[..., Tensor], *inputs: Any, rtol: float = 1e-6, atol: float = 1e-8
 ) -> bool:
-    """Compare the gradients of `f` with central finite differences.
+    """Compare the gradients of ``f`` with central finite differences.
 
-    What is differentiated is a fixed random combination of all elements of the output, so
-    that errors in two of them cannot cancel but by a rare accident. (Of a single one, it is a
-    multiple: a VJP that forgets the gradient that arrives must not pass.)
+    The check differentiates a fixed random combination of all elements of the output, so errors
+    in two of them hardly ever cancel. (A single element is multiplied by a random number as well,
+    so a VJP that ignores the gradient it is given does not pass.)
 
     Parameters
     ----------
     f : callable
-        From Tensors to one float64 Tensor, differentiable within the step (6e-6, times the
-        size of the input where that exceeds 1) around where it is checked.
+        Takes Tensors and returns one float64 Tensor. It must be smooth within the step (6e-6,
+        times the size of the input where that exceeds 1) around each input.
     *inputs : Tensor or anything else
-        The arguments of `f`. Those that require grad are checked, and must be float64: in
-        float32 round-off would drown the finite difference.
+        The arguments of ``f``. Those that require grad are checked, and must be float64: in
+        float32, round-off would drown the finite difference.
     rtol, atol : float
-        |analytic - numeric| may be up to atol + rtol * the largest of all |gradients| of
-        that input: give inputs whose elements have gradients of similar size.
+        ``abs(analytic - numeric)`` may be up to ``atol + rtol * largest``, where ``largest`` is
+        the largest absolute gradient of that input. Choose inputs whose elements have gradients
+        of similar size.
 
     Returns
     -------
@@ -46,24 +47,25 @@ def gradcheck(
     Raises
     ------
     GradcheckError
-        With the input, the worst element, both values and the step (and the slopes on both sides,
-        if `f` seems to have a kink there); or if `f` changes its inputs, is not a function of
-        them alone, or has a VJP that returns an array it keeps.
+        If a gradient differs: the message names the input, the worst element, both values and the
+        step (and the slopes on both sides, if ``f`` seems to have a kink there). Also if ``f``
+        changes its inputs, is not a function of them alone, or has a VJP that returns an array
+        it keeps.
     TypeError
-        If no input requires grad, or one that does or the result is not float64.
+        If no input requires grad, or if the result or an input that requires grad is not float64.
     """
-    __tracebackhide__ = True  # of a failure, pytest shows the test and not this function
+    __tracebackhide__ = True  # pytest then shows the failing test, not this function
     if len(inputs) == 1 and isinstance(inputs[0], tuple):  # as PyTorch's gradcheck takes them
         inputs = inputs[0]
     if not callable(f):
         raise TypeError(f"gradcheck: f must be a function of the inputs, got {type(f).__name__}")
     checked = [i for i, x in enumerate(inputs) if isinstance(x, Tensor) and x.requires_grad]
     if not checked:
-        raise TypeError("gradcheck: no input requires grad (several are passed as *inputs)")
+        raise TypeError("gradcheck: no input requires grad (pass several as gradcheck(f, x, y))")
     for i in checked:
         if inputs[i].dtype != np.float64:
             raise TypeError(
-                f"gradcheck: input {i} is {inputs[i].dtype}; finite differences need the digits "
+                f"gradcheck: input {i} is {inputs[i].dtype}; finite differences need the precision "
                 "of float64, so use x.double()"
             )
 
@@ -72,7 +74,7 @@ def gradcheck(
             Tensor(a, requires_grad=i in checked) if isinstance(x, Tensor) else x
             for i, (x, a) in enumerate(zip(inputs, arrays))
         ]
-        with warnings.catch_warnings():  # what is checked need not make sense, say as probabilities
+        with warnings.catch_warnings():  # the inputs need not make sense, say as probabilities
             warnings.filterwarnings("ignore", "nll_loss")
             out = f(*tensors)
         if not isinstance(out, Tensor) or out.dtype != np.float64:
@@ -84,7 +86,7 @@ def gradcheck(
         return call([np.copy(a) for a in arrays])[0].detach().numpy()
 
     def moved(i: int, index: tuple[int, ...], number: float) -> np.ndarray:
-        """f, with one element of input i replaced."""
+        """The value of f with one element of input i replaced."""
         kept, arrays[i][index] = arrays[i][index], number
         result = value(arrays)
         arrays[i][index] = kept
@@ -99,14 +101,14 @@ def gradcheck(
         return [change / (x - here) + 0.0 for change, x in zip(changes, others)]  # no "-0"
 
     arrays = [x.array.copy() if isinstance(x, Tensor) else x for x in inputs]
-    # The gradient is taken on the very arrays that were given, in their layout in memory.
+    # The gradient is computed on the given arrays themselves, in their memory layout.
     out, tensors = call([x.array if isinstance(x, Tensor) else x for x in inputs])
     weights = np.asarray(np.random.default_rng(0).uniform(0.5, 1.5, out.shape))
     weights.flags.writeable = False  # a VJP must not write into what it is given
     out.backward(weights)
     grads = {i: tensors[i].grad.numpy().copy() for i in checked if tensors[i].grad is not None}
-    # The second pass adds into what the first has left at a leaf; if that is an array that a VJP
-    # keeps, the third shows it.
+    # The second pass adds into the array that the first has left at a leaf. If a VJP keeps that
+    # array, the third pass shows it.
     try:
         for _ in range(2):
             out.backward(weights)
@@ -143,7 +145,7 @@ def gradcheck(
             worst = tuple(map(int, np.unravel_index(flat, error.shape)))
             left, right = one_sided(i, worst, steps[worst])
             nearer_left, nearer_right = one_sided(i, worst, steps[worst] / 10)
-            # Where f is smooth, the two differ by about h f'', a tenth of it for a tenth of h.
+            # Where f is smooth, the slopes differ by about h f'': a tenth of it for a tenth of h.
             jump, nearer_jump = abs(right - left), abs(nearer_right - nearer_left)
             clear = 1e-3 * max(abs(left), abs(right), abs(analytic[worst]))
             kink = jump > clear and not 0.05 < nearer_jump / jump < 0.2

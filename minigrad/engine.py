@@ -1,28 +1,28 @@
 """Reverse-mode differentiation: how a gradient flows back through a graph.
 
 Let L be the scalar whose gradient is wanted. The gradient of an array x is ∂L/∂x, an array of
-the shape of x. The way back starts at L itself, where ∂L/∂L = 1.
+the shape of x. The backward pass starts at L itself, where ∂L/∂L = 1.
 
 Suppose that L depends on x through out = f(x, ...) alone. The chain rule turns G = ∂L/∂out into
 the gradient of x:
 
     ∂L/∂x[i] = Σ_j G[j] ∂out[j]/∂x[i]
 
-(i and j run over all elements). The sum is the product of a vector, G, with the Jacobian, the
-matrix of all ∂out[j]/∂x[i]: a vector-Jacobian product (VJP). A function that computes it from
-G is called a VJP, too. It never builds the Jacobian, which can be huge. For out = x * y,
-elementwise, the VJP of x is G * y, and that of y is G * x.
+where i and j run over all elements. The sum is the product of a vector, G, with the Jacobian,
+the matrix of all ∂out[j]/∂x[i]: a vector-Jacobian product (VJP). A function that computes it
+from G is also called a VJP. It never builds the Jacobian, which can be huge. For the elementwise
+product out = x * y, the VJP of x is G * y, and that of y is G * x.
 
 If x is used in several places, L depends on x through each of them. The VJP of each use gives
 a contribution, and the gradient of x is their sum.
 
 While operations are recorded, each creates a `Node`, which points to the nodes of its inputs,
-its parents. Together they are the graph. A node is a consumer of each of its parents. Two kinds of
-nodes were not created by an operation: a leaf, which holds a parameter, that is an array to be
-trained, and receives a gradient; and a constant, which needs none. (`Tensor.is_leaf`, as in
-PyTorch, is True of both.)
+its parents. Together the nodes are the graph. A node is a consumer of each of its parents. Two
+kinds of node are not created by an operation: a leaf, which holds a parameter (an array to be
+trained) and receives a gradient, and a constant, which needs none. (`Tensor.is_leaf`, as in
+PyTorch, is True for both.)
 
-This file imports neither operations nor Tensors, the arrays that a user handles: `tensors.py`
+This file knows neither operations nor Tensors, the arrays that users handle: `minigrad.tensors`
 creates the nodes.
 """
 
@@ -56,19 +56,18 @@ class Node:
     parents : tuple of Node
         One for each input, constants included.
     vjps : tuple of callable or None
-        One for each input; None where the input needs no gradient. A VJP must not close over
-        a Node or a Tensor, only over arrays: without a reference cycle, a graph is freed the
-        moment nobody has its results any more.
+        One for each input; None where the input needs no gradient. A VJP must close over arrays
+        only. A Node or a Tensor in it would make a reference cycle; without one, a graph is freed
+        as soon as nothing refers to its results.
     tensor : weak reference or None
-        To the Tensor that receives the gradient: that of a leaf, or of a result that called
-        `retain_grad`. It is weak, because the Tensor holds its node: a strong one would make
-        a cycle.
+        To the Tensor that receives the gradient: a leaf, or a result that retains it
+        (`Tensor.retain_grad`). The Tensor holds its node, so a strong reference would make a cycle.
     created : int
         A serial number. A node is younger than its parents: its number is larger.
     swept : int or None
         The serial number of the latest `backward` from here.
     held : numpy.ndarray or None
-        The array of the Tensor, where it is not `result`: that of ``a += b`` is the array of `a`.
+        The array of the Tensor, if it is not ``result``: after ``a += b``, the array of ``a``.
     """
 
     __slots__ = ("result", "op", "parents", "vjps", "tensor", "created", "swept", "held")
@@ -90,7 +89,7 @@ class Node:
 
 
 def ancestors(root: Node) -> list[Node]:
-    """`root` and all nodes that it was made from, the oldest first."""
+    """``root`` and all nodes that it was computed from, the oldest first."""
     found, unexplored = {root}, [root]
     while unexplored:
         for parent in unexplored.pop().parents:
@@ -101,19 +100,21 @@ def ancestors(root: Node) -> list[Node]:
 
 
 def sweep(root: Node, gradient: np.ndarray, watch: Watch | None = None) -> dict[Node, Any]:
-    """The gradient of each node that has a Tensor for it. `gradient` is ∂L/∂root: 1 if it is L.
+    """The gradients of the leaves that ``root`` depends on, and of results that retain theirs.
+
+    ``gradient`` is ∂L/∂root, which is 1 if ``root`` is L.
 
     Each node that receives a gradient has one turn, in which it sends a contribution to each
     parent that needs one. The youngest goes first. A consumer is younger than its parents, so
-    when a node has its turn, all consumers that lead to `root` have had theirs, and its gradient
-    is complete. Leaves, which send nothing, come last.
+    when a node has its turn, all consumers that lead to ``root`` have had theirs, and its
+    gradient is complete. Leaves, which send nothing, come last.
 
-    `watch` is for those who want to see it happen. After each turn, that of a leaf included, it
-    is called as ``watch(node, G, contributions)``. There is one contribution for each parent,
-    None where nothing is sent.
+    ``watch`` shows what happens: after each turn, a leaf's included, it is called as
+    ``watch(node, G, contributions)``. There is one contribution for each parent, None where
+    nothing is sent.
     """
     waiting, retained = {root: gradient}, {}
-    turns = [(-root.created, root)]  # a heap, whose first is the youngest
+    turns = [(-root.created, root)]  # a heap with the youngest first
     while turns:
         node = heappop(turns)[1]
         if node.created < changes.latest:
@@ -140,7 +141,7 @@ def sweep(root: Node, gradient: np.ndarray, watch: Watch | None = None) -> dict[
 
 
 def _fitted(grad: Any, G: Any, node: Node, parent: Node) -> Any:
-    """Check what a VJP of `node` returned, and give it the shape and dtype of `parent`."""
+    """Check what a VJP of ``node`` returned, and give it the shape and dtype of ``parent``."""
     target = parent.result
     if not isinstance(grad, (np.ndarray, np.generic)):
         raise RuntimeError(f"a VJP of {node.name} returned a {type(grad).__name__}, not an array")
@@ -149,12 +150,12 @@ def _fitted(grad: Any, G: Any, node: Node, parent: Node) -> Any:
     if grad.dtype is not target.dtype:
         grad = grad.astype(target.dtype)
     if parent.tensor is not None and (grad is G or grad.base is not None):
-        grad = grad.copy()  # people write into the gradient of a Tensor; G is others', too
+        grad = grad.copy()  # users may write into the gradient of a Tensor, and G is shared
     return grad
 
 
 def unbroadcast(grad: Any, shape: tuple[int, ...], node: Node) -> Any:
-    """Sum `grad` down to `shape`, that of an input of `node` before broadcasting.
+    """Sum ``grad`` down to ``shape``, which an input of ``node`` had before broadcasting.
 
     Broadcasting uses one number in many places, and the gradients from all of them add up. An
     axis is summed only where the result is longer than the input. Any other mismatch is an error.
@@ -180,7 +181,7 @@ def unbroadcast(grad: Any, shape: tuple[int, ...], node: Node) -> Any:
 
 
 def backward(root: Node, gradient: np.ndarray) -> None:
-    """Add the gradients to the `grad` of their Tensors, after everything has been checked."""
+    """Check everything, then add each gradient to the ``grad`` of its Tensor."""
     if root.swept is not None:
         changes.refuse_changed_leaves(root, ancestors(root))
     gradients = sweep(root, gradient).items()

@@ -41,24 +41,23 @@ def linear(input: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None) -
 
 
 def relu(input: ArrayLike) -> Tensor:
-    """max(input, 0), elementwise, of any shape; a RuntimeError for other dtypes than float32
-    and float64."""
+    """max(input, 0), elementwise; a RuntimeError if ``input`` is neither float32 nor float64."""
     return apply(ops.relu, input)
 
 
 @numpy_names
 def softmax(input: ArrayLike, dim: int) -> Tensor:
-    """Probabilities of numbers, along `dim`: exp(x[c]) / Σ_j exp(x[j]).
+    """Turn numbers into probabilities along ``dim``: exp(x[c]) / Σ_j exp(x[j]).
 
-    Parameters, result and errors are those of `log_softmax`, which is the one to use where the
-    logarithm is wanted: it loses no digits.
+    Parameters, result and errors are as in `log_softmax`. If you want the logarithm, use that: it
+    loses no digits.
     """
     return apply(more_ops.softmax, input, dim=dim)
 
 
 @numpy_names
 def log_softmax(input: ArrayLike, dim: int = -1) -> Tensor:
-    """The logarithm of the softmax along `dim`: log(exp(x[c]) / Σ_j exp(x[j])).
+    """The logarithm of the softmax along ``dim``: log(exp(x[c]) / Σ_j exp(x[j])).
 
     Parameters
     ----------
@@ -73,9 +72,9 @@ def log_softmax(input: ArrayLike, dim: int = -1) -> Tensor:
     Raises
     ------
     IndexError
-        If `dim` does not exist.
+        If ``dim`` does not exist.
     RuntimeError
-        If `input` is neither float32 nor float64.
+        If ``input`` is neither float32 nor float64.
     """
     return apply(ops.log_softmax, input, dim=dim)
 
@@ -91,16 +90,16 @@ def nll_loss(
     log_probs : Tensor, shape (N, C)
         Log-probabilities, one row for each example, say from `log_softmax`.
     targets : Tensor or array of integers, shape (N,)
-        The index of the right class of each example, 0 to C-1, or `ignore_index`. As in
-        PyTorch, a single example may come as shapes (C,) and ().
+        The index of the right class of each example, 0 to C-1, or ``ignore_index``. As in
+        PyTorch, a single example may have shapes (C,) and ().
     reduction : {"mean", "sum", "none"}
-        What becomes of the N losses.
+        Whether to return the mean of the N losses, their sum, or the losses themselves.
     weight : Tensor or array, shape (C,), optional
         The loss of an example is multiplied by the weight of its class, and a mean is divided
         by the sum of these weights.
     ignore_index : int
-        An example with this target has loss 0 and does not count in a mean. (If none counts,
-        the mean is NaN, as in PyTorch.)
+        An example with this target has loss 0 and does not count in a mean. (If no example
+        counts, the mean is NaN, as in PyTorch.)
 
     Returns
     -------
@@ -109,25 +108,25 @@ def nll_loss(
     Raises
     ------
     IndexError
-        If a target is neither in 0 to C-1 nor `ignore_index`.
+        If a target is neither from 0 to C-1 nor ``ignore_index``.
     RuntimeError, ValueError
-        If dtypes, shapes or the reduction are wrong, if a mean over no examples is asked, or if
-        `weight` requires grad: no gradient flows to it.
+        If dtypes, shapes or the reduction are wrong, if the mean of an empty batch is wanted, or
+        if ``weight`` requires grad: no gradient flows to it.
     """
     scores, classes = as_array(log_probs), as_array(targets)
     shape = scores.shape
     if scores.dtype.kind != "f":
         raise RuntimeError(
             "nll_loss: log_probs must be floating-point log-probabilities (N, C), got "
-            f"{scores.dtype} {shape}; are log_probs and targets exchanged, or is it an argmax?"
+            f"{scores.dtype} {shape}; are log_probs and targets swapped, or is this an argmax?"
         )
     if len(shape) == 1 and classes.shape == ():
         one = apply(more_ops.unsqueeze, log_probs, dim=0), classes.reshape(1)
         return nll_loss(*one, reduction, weight=weight, ignore_index=ignore_index).reshape(())
     if len(shape) == 2 and classes.shape == shape and shape[1] > 1:
         raise ValueError(
-            f"nll_loss: targets must be the numbers of the classes, of shape {shape[:1]}, got "
-            f"targets {shape}; from one-hot rows they come by targets.argmax(dim=1)"
+            f"nll_loss: targets must be the indices of the classes, of shape {shape[:1]}, got "
+            f"targets {shape}; convert one-hot rows with targets.argmax(dim=1)"
         )
     if classes.dtype.kind not in "iu":
         raise RuntimeError(f"nll_loss: targets must be integers, got {classes.dtype}; use long()")
@@ -137,9 +136,9 @@ def nll_loss(
     check_reduction("nll_loss", reduction)
     if reduction == "mean" and len(classes) == 0:
         raise ValueError("nll_loss: the mean over an empty batch does not exist")
-    classes = classes.astype(np.int64, order="C")  # a copy: the VJP must not meet other targets
+    classes = classes.astype(np.int64, order="C")  # a copy: the original may change before the VJP
     loss = _nll_loss(log_probs, shape, classes, reduction, weight, ignore_index)
-    # Probabilities are at most 1, their logarithms 0. (An array compares ten times as slowly.)
+    # Probabilities are at most 1, their logarithms at most 0. (item() is ten times as fast here.)
     if reduction == "mean" and loss.array.item() < 0:
         warnings.warn(
             "nll_loss: a loss below 0 means that log_probs are not logarithms of probabilities; is "
@@ -153,13 +152,13 @@ def _nll_loss(
     log_probs: ArrayLike, shape: tuple[int, ...], classes: np.ndarray, reduction: str,
     weight: ArrayLike | None, ignore_index: int,
 ) -> Tensor:  # fmt: skip
-    """The fast operation where nothing is weighted or ignored, else the other one."""
+    """Apply the fast operation if nothing is weighted or ignored, else the general one."""
     settings: dict[str, Any] = {"targets": classes, "reduction": reduction}
     if weight is None and not 0 <= ignore_index < shape[1]:
         try:
             return apply(ops.nll_loss, log_probs, **settings)
         except IndexError:
-            pass  # is that target ignore_index? The other operation knows
+            pass  # if that target is ignore_index, the general operation accepts it
     weights = np.ones(shape[1]) if weight is None else as_array(weight)
     if weights.shape != shape[1:]:
         raise ValueError(f"nll_loss: wanted weight of shape {shape[1:]}, got {weights.shape}")
@@ -173,15 +172,15 @@ def cross_entropy(
     input: ArrayLike, target: ArrayLike, weight: ArrayLike | None = None, *,
     ignore_index: int = -100, reduction: str = "mean",
 ) -> Tensor:  # fmt: skip
-    """`log_softmax`, then `nll_loss`: the loss of a network without a log-softmax of its own.
+    """`log_softmax`, then `nll_loss`: the loss for a network that does not end in log-softmax.
 
     Parameters
     ----------
     input : Tensor, shape (N, C)
-        Any numbers, one row for each example; the largest is for the likeliest class.
+        Any numbers, one row for each example; the likeliest class has the largest.
     target, weight, ignore_index, reduction
-        As in `nll_loss`, where `target` is called `targets`. (Probabilities of classes, which
-        PyTorch takes too, are refused.)
+        As in `nll_loss`, where ``target`` is called ``targets``. (PyTorch also takes
+        probabilities of classes; they are refused here.)
 
     Returns
     -------
@@ -196,7 +195,7 @@ def cross_entropy(
     if scores.dtype.kind != "f":
         raise RuntimeError(
             f"cross_entropy: input must be floating-point scores (N, C), got {scores.dtype} "
-            f"{scores.shape}; are input and target exchanged?"
+            f"{scores.shape}; are input and target swapped?"
         )
     settings: dict[str, Any] = {"weight": weight, "ignore_index": ignore_index}
     return nll_loss(log_softmax(input), target, reduction, **settings)
@@ -209,7 +208,7 @@ def mse_loss(input: ArrayLike, target: ArrayLike, reduction: str = "mean") -> Te
     ----------
     input, target : Tensors of one shape
     reduction : {"mean", "sum", "none"}
-        What becomes of the squares.
+        Whether to return the mean of the squares, their sum, or the squares themselves.
 
     Returns
     -------
@@ -218,8 +217,8 @@ def mse_loss(input: ArrayLike, target: ArrayLike, reduction: str = "mean") -> Te
     Raises
     ------
     RuntimeError, ValueError
-        If the shapes differ (PyTorch warns, and broadcasts), if the reduction is wrong, or if
-        a mean of integers is asked.
+        If the shapes differ (PyTorch warns and broadcasts), if the reduction is wrong, or if
+        neither input is floating-point.
     """
     shapes = as_array(input).shape, as_array(target).shape
     if shapes[0] != shapes[1]:
@@ -237,10 +236,10 @@ def mse_loss(input: ArrayLike, target: ArrayLike, reduction: str = "mean") -> Te
 
 
 def check_reduction(name: str, reduction: Any) -> None:
-    """Raise a ValueError that names the loss, if `reduction` is not one of the three."""
+    """Raise a ValueError that names the loss if ``reduction`` is not one of the three."""
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f"{name}: reduction must be mean, sum or none, got {reduction!r}")
 
 
-if not TYPE_CHECKING:  # a type checker is to find misspelt names
+if not TYPE_CHECKING:  # so that a type checker finds misspelt names
     __getattr__ = getattr_of("minigrad.functional")

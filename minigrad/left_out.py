@@ -12,33 +12,33 @@ USE = {
         "bmm": "x @ y, which multiplies stacks of matrices",
         "concat": "cat()",
         "concatenate": "cat()",
-        "cuda": "the CPU, as minigrad always does: leave it out",
-        "device": "the CPU, as minigrad always does: leave it out",
+        "cuda": "the CPU: minigrad has nothing else, so leave this out",
+        "device": "the CPU: minigrad has nothing else, so leave this out",
         "dot": "x @ y",
         "einsum": "x @ y, permute() and sum()",
-        "empty": "zeros(): memory that nobody has filled holds wrong numbers",
-        "enable_grad": "no_grad() around the parts that must not record",
+        "empty": "zeros(): uninitialised memory holds wrong numbers",
+        "enable_grad": "no_grad() around the parts that must not be recorded",
         "expand_dims": "unsqueeze()",
-        "float16": "float32: half the digits make wrong gradients",
+        "float16": "float32: half precision loses small gradients",
         "grad": "loss.backward(), and then w.grad",
         "inference_mode": "no_grad()",
         "logsumexp": "(x - x.log_softmax(dim)).mean(dim)",
         "mm": "x @ y",
         "norm": "(x * x).sum().sqrt()",
         "random": "randn(), rand() and randint()",
-        "set_grad_enabled": "no_grad() around the parts that must not record",
+        "set_grad_enabled": "no_grad() around the parts that must not be recorded",
         "sort": "argmax(), or NumPy's argsort on x.detach().numpy()",
         "topk": "argmax(), or NumPy's argsort on x.detach().numpy()",
         "utils": "datasets.minibatches() in place of a DataLoader",
     },
     "minigrad.nn": {
-        "BatchNorm1d": "inputs that are normalised once, as the data sets here do",
+        "BatchNorm1d": "inputs that are normalised once, as in `minigrad.datasets`",
         "Conv2d": "Linear: minigrad is about multi-layer perceptrons",
         "Dropout": "x * mask / p, where mask is (mg.rand(*x.shape) < p)",
         "Embedding": "a Parameter W and W[indices]",
-        "ModuleDict": "a dict: Modules in it are found",
-        "ModuleList": "a list: Modules in it are found",
-        "ParameterList": "a list: Parameters in it are found",
+        "ModuleDict": "a dict: its Modules are found",
+        "ModuleList": "a list: its Modules are found",
+        "ParameterList": "a list: its Parameters are found",
         "functional": "minigrad.functional",
         "init": "`with no_grad(): weight[...] = ...`",
         "utils": "minigrad.functional and plain loops over model.parameters()",
@@ -61,16 +61,16 @@ USE = {
         "astype": "to(dtype)",
         "copy_": "x[...] = y",
         "copy": "clone(), or detach().clone() without a history",
-        "cpu": "the CPU, as minigrad always does: leave it out",
-        "cuda": "the CPU, as minigrad always does: leave it out",
-        "device": "the CPU, as minigrad always does: leave it out",
+        "cpu": "the CPU: minigrad has nothing else, so leave this out",
+        "cuda": "the CPU: minigrad has nothing else, so leave this out",
+        "device": "the CPU: minigrad has nothing else, so leave this out",
         "dim": "ndim",
         "expand": "broadcasting, which arithmetic does by itself",
         "fill_": "x[...] = value",
         "dot": "x @ y",
         "gather": "x[rows, indices]",
         "grad_fn": "x.node, which `explain` shows",
-        "half": "float(): half the digits make wrong gradients",
+        "half": "float(): half precision loses small gradients",
         "int": "long()",
         "mm": "x @ y",
         "mul_": "x *= y",
@@ -86,14 +86,14 @@ USE = {
 
 
 def missing(where: str, name: str) -> AttributeError:
-    """The error for a name that `where`, a module or a class, does not have."""
+    """The error for a name that ``where``, a module or a class, does not have."""
     hint = USE[where].get(name)
     said = f"{where} has no attribute {name!r}"
     return AttributeError(f"{said}, on purpose; use {hint}" if hint else said)
 
 
 def getattr_of(where: str) -> Any:
-    """A module's `__getattr__`, which Python calls for names that are not there."""
+    """A module's ``__getattr__``, which Python calls for names that the module lacks."""
 
     def __getattr__(name: str) -> Any:
         raise missing(where, name)

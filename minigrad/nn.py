@@ -1,4 +1,4 @@
-"""Layers and models: where the parameters live, the numbers that training changes."""
+"""Layers and models. They hold the parameters, the numbers that training changes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .tensors import Tensor
 
 
 class Parameter(Tensor):
-    """A Tensor that `Module.parameters` finds; it requires grad unless told otherwise."""
+    """A Tensor that `Module.parameters` finds. It requires grad by default."""
 
     __slots__ = ()
 
@@ -37,7 +37,7 @@ class Parameter(Tensor):
 
 
 def _items(holder: Any) -> Iterable[tuple[Any, Any]]:
-    """What a Module, dict, list or tuple holds, by name; nothing if it is something else."""
+    """What a Module, dict, list or tuple holds, by name; nothing for anything else."""
     if isinstance(holder, Module):
         return vars(holder).items()
     if isinstance(holder, dict):
@@ -48,15 +48,15 @@ def _items(holder: Any) -> Iterable[tuple[Any, Any]]:
 class Module:
     """Base class of layers and models: build the parts in `__init__`, use them in `forward`.
 
-    Attributes that are Parameters or Modules are found by themselves, in the order in which
-    they were assigned, and so are those in lists, tuples and dicts: of
-    ``self.layers = [Linear(4, 3)]``, the parameters are ``layers.0.weight`` and
-    ``layers.0.bias``. One that is used in two places counts once, under its first name.
+    Attributes that are Parameters or Modules are found automatically, in the order in which they
+    were assigned, as are those in lists, tuples and dicts: ``self.layers = [Linear(4, 3)]`` adds
+    the parameters ``layers.0.weight`` and ``layers.0.bias``. A Parameter or Module that is used in
+    two places counts once, under its first name.
 
     Attributes
     ----------
     training : bool
-        For layers that work otherwise in training than later; set by `train` and `eval`.
+        For layers that behave differently during training; set by `train` and `eval`.
     """
 
     training = True
@@ -77,10 +77,10 @@ class Module:
         return self.forward(*inputs)
 
     def _walk(self, prefix: str = "", deep: bool = True) -> Iterator[tuple[str, Any]]:
-        """Yield ``(name, part)`` for each Module and Parameter, from this one on.
+        """Yield ``(name, part)`` for each Module and Parameter, starting with this one.
 
-        One that is used in two places comes under both names, but what is in it only once: a
-        module may hold its parent. Without `deep`, what is in other modules is left out.
+        A part that is used in two places appears under both names, but its contents only once: a
+        module may hold its parent. Without ``deep``, the contents of other modules are left out.
         """
         unexplored: list[tuple[str, Any]] = [(prefix, self)]
         explored = set()
@@ -115,26 +115,26 @@ class Module:
         return None
 
     def named_modules(self) -> Iterator[tuple[str, Module]]:
-        """Yield ``(name, module)``: this one, whose name is empty, and all in it, each once."""
+        """Yield ``(name, module)`` for this one, whose name is empty, and all in it, once each."""
         return _modules_once(self._walk())
 
     def modules(self) -> Iterator[Module]:
-        """Yield this module and all in it, each once."""
+        """Yield this module and all in it, once each."""
         return (module for _, module in self.named_modules())
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
-        """Yield ``(name, module)`` for each Module among the attributes, each once."""
+        """Yield ``(name, module)`` for each Module among the attributes, once each."""
         return _modules_once(list(self._walk(deep=False))[1:])
 
     def children(self) -> Iterator[Module]:
-        """Yield each Module among the attributes, each once."""
+        """Yield the Modules among the attributes, once each."""
         return (module for _, module in self.named_children())
 
     def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
-        """Yield ``(name, parameter)``, with dotted names: of an `MLP`, ``main.0.weight`` first.
+        """Yield ``(name, parameter)``, with dotted names such as ``main.0.weight`` of an `MLP`.
 
-        A Parameter that is used in two places comes once, under its first name. A ValueError
-        if two have the same name, as those of ``{1: p, "1": q}``.
+        A Parameter that is used in two places appears once, under its first name. Raises a
+        ValueError if two have the same name, as in ``{1: p, "1": q}``.
         """
         named: dict[str, Parameter] = {}
         names: dict[Parameter, str] = {}
@@ -144,7 +144,7 @@ class Module:
                 if named.setdefault(name, part) is not part:
                     raise ValueError(
                         f"two Parameters, of shapes {named[name].shape} and {part.shape}, are "
-                        f"both named {name}: the keys 1 and '1' of a dict, say, make one name"
+                        f"both named {name}: the keys 1 and '1' of a dict, say, give one name"
                     )
         return ((name, parameter) for parameter, name in names.items())
 
@@ -162,17 +162,17 @@ class Module:
         Parameters
         ----------
         state : mapping from name to Tensor or array
-            What `state_dict` gave, or `load` has read from a file. A Parameter that is used in
-            two places may come under one of its names or, as in PyTorch, under all.
+            What `state_dict` returned, or what `load` has read from a file. A Parameter that is
+            used in two places may appear under one of its names or, as in PyTorch, under all.
 
         Raises
         ------
         TypeError
-            If `state` is not a mapping, such as a file name, or holds something else than numbers.
+            If ``state`` is not a mapping but, say, a file name, or holds anything but numbers.
         RuntimeError
-            If names are missing or unexpected, a shape differs, two names of one Parameter come
-            with different numbers, or a Parameter is read-only; all are listed, and the model
-            is as it was.
+            If names are missing or unexpected, a shape differs, two names of one Parameter have
+            different numbers, or a Parameter is read-only. All problems are listed, and the model
+            is unchanged.
         """
         check_state(state)
         own = dict(self.named_parameters())
@@ -199,24 +199,24 @@ class Module:
                     problems += f"\n  {name}: differs from another name of the same parameter"
         if problems:
             raise RuntimeError(f"state does not fit {type(self).__name__}:{problems}")
-        # copies, since the state may share memory with this very model
+        # copies, because the state may share memory with this model
         copies = [(parameter, array.astype(parameter.dtype)) for parameter, array in new.items()]
         for parameter, array in copies:
             parameter.set_numbers(..., array)
 
     def zero_grad(self) -> None:
-        """Forget the gradients of all parameters: ``parameter.grad = None``."""
+        """Set the gradients of all parameters to None; otherwise `Tensor.backward` adds to them."""
         for parameter in self.parameters():
             parameter.grad = None
 
     def to(self, device: str) -> Self:
-        """This module, for ``to("cpu")``: minigrad computes on the CPU alone."""
+        """Return this module for ``to("cpu")``: minigrad runs on the CPU only."""
         if device != "cpu":
-            raise RuntimeError(f"to(): minigrad computes on the CPU alone, got {device!r}")
+            raise RuntimeError(f"to(): minigrad runs on the CPU only, got {device!r}")
         return self
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
-        """Set `requires_grad` of all parameters, and return the module."""
+        """Set ``requires_grad`` of all parameters, and return the module."""
         for parameter in self.parameters():
             parameter.requires_grad = requires_grad
         return self
@@ -224,7 +224,7 @@ class Module:
     def train(self, mode: bool = True) -> Self:
         """Set `training` of this module and all in it, and return the module."""
         if not isinstance(mode, bool):
-            raise ValueError(f"train: mode must be True or False, got {mode!r}; it trains nothing")
+            raise ValueError(f"train: mode must be True or False, got {mode!r}; it sets a flag")
         for _, module in _modules_once(self._walk()):
             module.training = mode
         return self
@@ -234,7 +234,7 @@ class Module:
         return self.train(False)
 
     def extra_repr(self) -> str:
-        """What stands between the parentheses of a module without parts."""
+        """The text between the parentheses in the repr of a module without parts."""
         return ""
 
     @reprlib.recursive_repr("...")  # a module may hold its parent
@@ -253,7 +253,7 @@ _HOLDERS = (Parameter, Module, dict, list, tuple)
 
 
 def _modules_once(parts: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Module]]:
-    """Those of the parts that are Modules, each under its first name."""
+    """The Modules among the parts, each under its first name."""
     first: dict[int, tuple[str, Module]] = {}  # by id(): a dataclass has no hash
     for name, part in parts:
         if isinstance(part, Module):
@@ -275,10 +275,10 @@ class Linear(Module):
     ----------
     weight : Parameter, float32, shape (H, D)
     bias : Parameter, float32, shape (H,), or None
-        Both are drawn uniformly between -1/√D and 1/√D, as PyTorch does. A uniform number
-        between -u and u has variance u²/3, here 1/(3D). Variances of independent numbers add
-        up: over the draws, Σ_d x[d] W[h, d] has the variance Σ_d x[d]² / (3D), a third of the
-        mean square of x. So outputs neither grow nor shrink with D.
+        Both are drawn uniformly between -1/√D and 1/√D, as in PyTorch. A uniform number between
+        -u and u has variance u²/3, here 1/(3D). The variances of independent numbers add up, so
+        Σ_d x[d] W[h, d] has variance Σ_d x[d]² / (3D), a third of the mean square of x. Outputs
+        neither grow nor shrink with D.
     """
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True):
@@ -323,7 +323,7 @@ class Sigmoid(Module):
 
 
 class LogSoftmax(Module):
-    """The logarithm of the softmax along `dim`; see `functional.log_softmax`."""
+    """The logarithm of the softmax along ``dim``; see `functional.log_softmax`."""
 
     def __init__(self, dim: int):
         self.dim = dim
@@ -336,9 +336,9 @@ class LogSoftmax(Module):
 
 
 class Softmax(LogSoftmax):
-    """exp(x[c]) / Σ_j exp(x[j]) along `dim`: positive numbers whose sum is 1.
+    """exp(x[c]) / Σ_j exp(x[j]) along ``dim``: positive numbers whose sum is 1.
 
-    Leave it out before a loss: `NLLLoss` wants `LogSoftmax` before it, `CrossEntropyLoss` neither.
+    Do not put it before a loss: `NLLLoss` needs `LogSoftmax` before it, `CrossEntropyLoss` neither.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -346,9 +346,9 @@ class Softmax(LogSoftmax):
 
 
 class Flatten(Module):
-    """The dimensions from `start_dim` to `end_dim` made one: (N, 1, 28, 28) becomes (N, 784).
+    """Merge the dimensions from ``start_dim`` to ``end_dim``: (N, 1, 28, 28) becomes (N, 784).
 
-    An IndexError if one of them does not exist, a RuntimeError if the end comes before the start.
+    Raises an IndexError if one of them does not exist, a RuntimeError if the end comes first.
     """
 
     def __init__(self, start_dim: int = 1, end_dim: int = -1):
@@ -360,7 +360,7 @@ class Flatten(Module):
         start = normalize_axis_index(self.start_dim, len(shape), "start_dim")
         end = normalize_axis_index(self.end_dim, len(shape), "end_dim")
         if start > end:
-            raise RuntimeError(f"{self!r}: of shape {shape}, the end comes before the start")
+            raise RuntimeError(f"{self!r}: in shape {shape}, the end comes before the start")
         return input.reshape(*shape[:start], math.prod(shape[start : end + 1]), *shape[end + 1 :])
 
     def extra_repr(self) -> str:
@@ -377,10 +377,10 @@ class NLLLoss(Module):
     ignore_index : int
         Examples with this target do not count.
     reduction : {"mean", "sum", "none"}
-        What becomes of the losses.
+        Whether to return the mean of the losses, their sum, or the losses themselves.
     """
 
-    # The settings have names because PyTorch has others, long outdated, in their places.
+    # Keyword-only, because PyTorch has other, long outdated settings in these positions.
     def __init__(self, weight: Any = None, *, ignore_index: int = -100, reduction: str = "mean"):
         F.check_reduction(type(self).__name__, reduction)
         self.weight, self.ignore_index, self.reduction = weight, ignore_index, reduction
@@ -401,9 +401,9 @@ class CrossEntropyLoss(NLLLoss):
 
 
 class MSELoss(Module):
-    """(input - target)², elementwise: the mean of all, their sum, or, with "none", themselves.
+    """The mean of (input - target)² over all elements, or their sum, or, with "none", all of them.
 
-    A ValueError if the shapes differ: (N,) and (N, 1) would make N² differences.
+    Raises a ValueError if the shapes differ: (N,) and (N, 1) would broadcast to N² differences.
     """
 
     def __init__(self, reduction: str = "mean"):
@@ -414,7 +414,7 @@ class MSELoss(Module):
         input, target = _as_tensor(input), _as_tensor(target)
         if input.shape != target.shape:
             got = f"input {input.shape} and target {target.shape}"
-            raise ValueError(f"MSELoss: wanted two of one shape, got {got}; see Tensor.reshape()")
+            raise ValueError(f"MSELoss: wanted one shape, got {got}; use target.reshape()")
         squares = (input - target) ** 2
         return squares if self.reduction == "none" else getattr(squares, self.reduction)()
 
@@ -425,7 +425,7 @@ class Sequential(Module):
     def __init__(self, *modules: Module):
         for i, module in enumerate(modules):
             if not isinstance(module, Module):
-                raise TypeError(f"Sequential: item {i} is no Module but {type(module).__name__}")
+                raise TypeError(f"modules[{i}] must be a Module, got {type(module).__name__}")
             setattr(self, str(i), module)
 
     def __len__(self) -> int:
@@ -446,13 +446,13 @@ class Sequential(Module):
 class MLP(Module):
     """A multi-layer perceptron: linear layers with ReLU between them, and log-softmax at the end.
 
-    Its outputs are the logarithms of the probabilities of the classes. Layers but the last
-    are called hidden. Without one, this is softmax regression, log(softmax(x @ Wᵀ + b)).
+    Its outputs are the log-probabilities of the classes. All linear layers except the last are
+    called hidden. Without them, this is softmax regression, log(softmax(x @ Wᵀ + b)).
 
     Parameters
     ----------
     in_dim, out_dim : int
-        The number of inputs of one example and of classes.
+        The number of inputs of an example, and the number of classes.
     hidden_dims : sequence of int
         The number of units (outputs) of each hidden layer.
     use_bias : bool
@@ -462,7 +462,7 @@ class MLP(Module):
     def __init__(self, in_dim: int = 784, out_dim: int = 10,
                  hidden_dims: Iterable[int] = (), use_bias: bool = True):  # fmt: skip
         if not isinstance(hidden_dims, Iterable):
-            raise TypeError(f"hidden_dims must be several sizes, as in [100], got {hidden_dims!r}")
+            raise TypeError(f"hidden_dims must be a list, such as [100], got {hidden_dims!r}")
         self.in_dim = in_dim
         layers = []
         for hidden_dim in hidden_dims:
@@ -473,8 +473,8 @@ class MLP(Module):
     def forward(self, input: Tensor) -> Tensor:
         """Log-probabilities (N, out_dim) of N examples, or of a single one, for which N is 1.
 
-        The dimensions of an example may be any whose lengths multiply to in_dim: images of
-        28 x 28 fit 784 inputs. Anything else is a RuntimeError.
+        An example may have any dimensions whose lengths multiply to in_dim: images of 28 x 28
+        fit 784 inputs. Anything else raises a RuntimeError.
         """
         input = _as_tensor(input)
         shape, D = input.shape, self.in_dim
@@ -491,5 +491,5 @@ class MLP(Module):
         return F.log_softmax(self.main(input), dim=1)
 
 
-if not TYPE_CHECKING:  # a type checker is to find misspelt names
+if not TYPE_CHECKING:  # so that a type checker finds misspelt names
     __getattr__ = getattr_of("minigrad.nn")

@@ -1,16 +1,19 @@
 """Gradient descent and its variants: outside the graph, in place.
 
-The gradient points to where the loss, the number that is to become small, grows fastest. A
-step against it makes the loss smaller, if the learning rate lr, which the gradient is
-multiplied by, is small enough. Momentum moves by a velocity to which each gradient adds: what
-they have in common builds up, what changes sign cancels. RMSprop divides each gradient by its
-own usual size, the root of its mean square (RMS), so that all parameters move about equally
-far. Adam does both. Each formula is in the docstring of its function or class, and in the
-kernel that computes it.
+The gradient points where the loss, the number to be made small, grows fastest. A step against it
+makes the loss smaller if the learning rate lr, the factor before the gradient, is small enough.
+Momentum moves by a velocity to which each gradient adds: what gradients have in common builds
+up, what changes sign cancels. RMSprop divides each gradient by its usual size, the root of its
+mean square (RMS), so all parameters move about equally far. Adam does both. Each formula is in
+the docstring of its function or class, and in the kernel that computes it.
 
-First the plain functions, each of which makes a whole step from a loss; then classes with
-PyTorch's names and arithmetic, which remember their state (velocities, running means) and
-move by whatever gradients the parameters have.
+Why outside the graph? If ``w = w - lr * w.grad`` were recorded, w would be a result and no longer
+a leaf: the next `backward` would leave no gradient in it, but pass through this update and all
+earlier ones back to the first w.
+
+The plain functions come first; each makes a whole step from a loss. The classes have PyTorch's
+names and arithmetic. They keep their state (velocities, running means), and use the gradients
+that the parameters have.
 """
 
 import math
@@ -33,7 +36,7 @@ Plan = tuple[Rule, Arrays, tuple[float, ...]]  # a kernel, arrays and settings f
 
 
 def _parameters(params: Tensors, name: str = "params") -> list[Tensor]:
-    """`params` as a list: a generator such as ``model.parameters()`` can be walked once only."""
+    """``params`` as a list: a generator such as ``model.parameters()`` can be used only once."""
     if callable(params):  # a model, or its method
         call = "it is a method, and () is missing after it: model.parameters()"
         hint = "write model.parameters()" if hasattr(params, "parameters") else call
@@ -43,7 +46,7 @@ def _parameters(params: Tensors, name: str = "params") -> list[Tensor]:
         raise TypeError(f"{name} must list Tensors, got {type(params).__name__}; {hint}")
     listed = list(params)
     if not listed:
-        left = "" if hasattr(params, "__len__") else " left: make a list of it to use it twice"
+        left = "" if hasattr(params, "__len__") else " left; to use it twice, make a list of it"
         raise ValueError(f"{name} must list Tensors; this {type(params).__name__} has none{left}")
     for i, param in enumerate(listed):
         if isinstance(param, Tensor) and not param.is_leaf:
@@ -58,32 +61,32 @@ def _parameters(params: Tensors, name: str = "params") -> list[Tensor]:
             )
         fits = param.array.dtype in KERNEL_DTYPES
         if not (fits and param.array.flags.writeable):
-            raise TypeError(f"{name}[{i}] must be writeable and float32 or float64: {param!r}")
+            raise TypeError(f"{name}[{i}] must be writeable and float32 or float64, got {param!r}")
     if len(set(listed)) < len(listed):
         raise ValueError(f"{name} holds a Tensor twice: it would move twice as far")
     return listed
 
 
 def _checked(name: str, value: Any) -> Any:
-    """A setting as a float, or `betas` as two; a ValueError if it is out of range."""
+    """A setting as a float, or ``betas`` as two; a ValueError if it is out of range."""
     if name == "betas":
         if np.shape(value) != (2,) or not all(_is_from_0_to(1, beta) for beta in value):
             raise ValueError(f"betas must be two numbers from 0 to below 1, got {value!r}")
         return tuple(map(float, value))
     if not _is_from_0_to(math.inf, value):
         raise ValueError(f"{name} must be a finite number that is not negative, got {value!r}")
-    return float(value)  # one type, whatever the user gave: kernels are compiled once
+    return float(value)  # one type, whatever the user passed: kernels are compiled once
 
 
 def _is_from_0_to(end: float, value: Any) -> bool:
-    # float comes first, as the abstract class is slow to ask
+    # float comes first, because the check for the abstract class is slow
     return isinstance(value, (float, Real)) and 0 <= float(value) < end
 
 
 def zero_grad(params: Tensors) -> None:
-    """Set the gradients of `params` to 0, in place; those that are None stay None.
+    """Set the gradients of ``params`` to 0, in place; those that are None stay None.
 
-    (`Optimizer.zero_grad` forgets them instead.)
+    Without this, `backward` adds to the old gradients. (`Optimizer.zero_grad` sets them to None.)
     """
     for param in _parameters(params):
         if param.grad is not None:
@@ -91,43 +94,43 @@ def zero_grad(params: Tensors) -> None:
 
 
 def _arrays(param: Tensor, state: Arrays, weight_decay: float = 0) -> Arrays:
-    """What an update kernel takes: a parameter, its gradient and its state, if they all fit."""
+    """The arrays for an update kernel: a parameter, its gradient and its state, if they fit."""
     assert param._grad is not None  # the callers have checked it
     array, grad = param.array, param._grad.array
     for other in (grad, *state):
         if other.shape != array.shape or other.dtype != array.dtype:
             raise RuntimeError(
-                f"a parameter, now {array.dtype} of shape {array.shape}, does not fit its "
-                f"gradient or state any more, {other.dtype} {other.shape}; make a new optimiser"
+                f"a parameter, now {array.dtype} of shape {array.shape}, no longer fits its "
+                f"gradient or state, {other.dtype} {other.shape}; make a new optimiser"
             )
     for own in (array, *state):
         if not (own.flags.writeable and own.dtype in KERNEL_DTYPES):
             raise RuntimeError(
-                f"a parameter of shape {array.shape}, and its state, must be writeable and "
+                f"a parameter of shape {array.shape} and its state must be writeable and "
                 f"float32 or float64, got {own.dtype}{'' if own.flags.writeable else ', read-only'}"
             )
-    if weight_decay:  # a new array: the gradient itself stays as it is
+    if weight_decay:  # a new array: param.grad must not change
         grad = np.asarray(grad + weight_decay * array)
     return _by_lines(array, grad, *state)
 
 
 def _by_lines(*arrays: np.ndarray) -> Arrays:
-    """The arrays, transposed if that is how they lie: any layout works, line by line it is fast."""
+    """The arrays, transposed if they are in Fortran order: kernels are fastest along memory."""
     if arrays[0].ndim > 1 and arrays[0].flags.f_contiguous:
         return [array.T for array in arrays]
     return arrays
 
 
 def _update(rule: Rule, loss: Tensor, params: Tensors, *settings: float, **state: Tensors) -> None:
-    """Clear the gradients, back-propagate, and move every parameter by `rule`."""
+    """Clear the gradients, back-propagate, and update every parameter by ``rule``."""
     params = _parameters(params)
     for name, tensors in state.items():
         state[name] = _parameters(tensors, name)
         if [(s.shape, s.dtype) for s in state[name]] != [(p.shape, p.dtype) for p in params]:
             raise ValueError(f"{name} must hold one Tensor like each of params: zeros_like(param)")
     if not (isinstance(loss, Tensor) and loss.requires_grad and loss.numel() == 1):
-        raise RuntimeError(f"loss must be one number made by operations on params, got {loss!r}")
-    # `_grad`, since the property `grad` checks what is known here.
+        raise RuntimeError(f"loss must be one number computed from params, got {loss!r}")
+    # `_grad`, because the property `grad` would check what is known here.
     for param in params:
         param._grad = None  # rather than zeros, to which the new gradient would be added
     loss.backward()
@@ -150,19 +153,19 @@ def gradient_update(loss: Tensor, params: Tensors, lr: float = 1e-3) -> None:
     ----------
     loss : Tensor, a scalar
     params : iterable of Tensor
-        Leaves that `loss` depends on.
+        Leaves that ``loss`` depends on.
     lr : float
         The learning rate, at least 0.
 
     Raises
     ------
     ValueError
-        If `lr` is negative, infinite or NaN, or if `params` is empty or holds one twice.
+        If ``lr`` is negative, infinite or NaN, or if ``params`` is empty or holds a Tensor twice.
     TypeError
-        If `params` is one Tensor, or holds something that cannot be updated in place.
+        If ``params`` is a single Tensor, or holds something that cannot be updated in place.
     RuntimeError
-        If `loss` has no graph, or does not depend on one of the `params`. No parameter has
-        moved then, though in the second case there are new gradients.
+        If ``loss`` has no graph, or does not depend on one of the ``params``. No parameter has
+        changed then, but in the second case there are new gradients.
 
     Examples
     --------
@@ -178,9 +181,9 @@ def momentum_update(loss: Tensor, params: Tensors, grad_vel: Tensors,
                     lr: float = 1e-3, beta: float = 0.8) -> None:  # fmt: skip
     """One step with momentum: v ← β v - lr G, then param ← param + v.
 
-    `grad_vel` holds the velocities v, one Tensor like each parameter, and is changed in place:
-    start with ``[mg.zeros_like(param) for param in params]``; other shapes are a ValueError.
-    All else, errors included, is as in `gradient_update`.
+    ``grad_vel`` holds the velocities v, one Tensor for each parameter, and is changed in place.
+    Start with ``[mg.zeros_like(param) for param in params]``; other shapes raise a ValueError.
+    Everything else, errors included, is as in `gradient_update`.
 
     >>> w, velocity = Tensor(3.0, requires_grad=True), Tensor(1.0)
     >>> momentum_update(w * w, [w], [velocity], lr=0.1, beta=0.5)
@@ -195,8 +198,8 @@ def rmsprop_update(loss: Tensor, params: Tensors, grad_sq: Tensors, lr: float = 
                    alpha: float = 0.8, epsilon: float = 1e-8) -> None:  # fmt: skip
     """One step of RMSprop: s ← α s + (1 - α) G², then param ← param - lr G / √(s + ε).
 
-    `grad_sq` holds s, a running mean of the squared gradients, and is changed in place: start
-    with zeros, as for `momentum_update`. All else, errors included, is as there.
+    ``grad_sq`` holds s, a running mean of the squared gradients, and is changed in place. Start
+    with zeros, as in `momentum_update`. Everything else is as there.
 
     >>> w, square = Tensor(3.0, requires_grad=True), Tensor(64.0)
     >>> rmsprop_update(w * w, [w], [square], lr=0.1, alpha=0.0)
@@ -211,21 +214,22 @@ class Optimizer:
     """What the optimisers share: parameters, settings, and a state for each parameter.
 
     The settings are attributes and may be changed between steps: ``optimizer.lr *= 0.5``. With
-    a `weight_decay`, G + weight_decay * param takes the place of the gradient G: each step also
+    ``weight_decay``, the gradient G is replaced by G + weight_decay * param, so each step also
     pulls the parameters towards 0. (``param.grad`` stays G.)
 
     Raises
     ------
     TypeError
-        If `params` is one Tensor or a model, or holds something that cannot be updated in place.
+        If ``params`` is a single Tensor or a model, or holds something that cannot be updated in
+        place.
     ValueError
-        If a setting is negative, infinite or NaN, also when it is assigned later, or if `params`
-        is empty or holds one twice.
+        If a setting is negative, infinite or NaN, even if it is assigned later, or if ``params``
+        is empty or holds a Tensor twice.
     """
 
     lr: float
     weight_decay: float
-    _states: tuple[str, ...]  # the names that PyTorch gives to the arrays in `state`
+    _states: tuple[str, ...]  # PyTorch's names for the arrays in `state`
     _settings: tuple[str, ...] = ()
 
     def __init__(self, params: Tensors, **settings: Any):
@@ -244,20 +248,20 @@ class Optimizer:
         return f"{type(self).__name__}({len(self.params)} parameters{settings})"
 
     def zero_grad(self) -> None:
-        """Forget the gradients: ``param.grad = None``."""
+        """Set the gradients to None; otherwise `Tensor.backward` adds to them."""
         for param in self.params:
             param._grad = None
 
     def step(self) -> None:
-        """Move every parameter that has a gradient.
+        """Update every parameter that has a gradient.
 
         Raises
         ------
         RuntimeError
-            If none has, or if a parameter has become read-only, or of another shape or dtype
-            than its state. No parameter and no state has changed then.
+            If none has, or if a parameter has become read-only or no longer has the shape or
+            dtype of its state. No parameter and no state has changed then.
         ValueError
-            If parameters were added to `params`, or removed; they may be replaced.
+            If parameters were added to ``params`` or removed from it; they may be replaced.
         """
         if not len(self.params) == len(self.state) == len(self.steps):
             raise ValueError(
@@ -280,16 +284,16 @@ class Optimizer:
         changes.note_change(*[arrays[0] for _, _, arrays, _ in plan])
 
     def _plan(self, param: Tensor, state: list[np.ndarray], t: int) -> Plan:
-        """How a parameter moves for the t-th time."""
+        """How the t-th step updates a parameter: a kernel, its arrays and settings."""
         raise NotImplementedError
 
     def state_dict(self) -> dict[str, Tensor]:
-        """All that a training needs to go on, besides the parameters, as copies.
+        """Copies of all that training needs to continue, besides the parameters.
 
-        They are, for `Adam`: the settings, as float64, under their names, such as ``lr`` and
-        ``betas``; ``steps``, the number of steps that each parameter has made; and the state of
-        each parameter by its place in `params` and PyTorch's name, such as ``0.exp_avg`` and
-        ``0.exp_avg_sq``. `save` can write them into a file.
+        For `Adam`, these are the settings, as float64, under their names, such as ``lr`` and
+        ``betas``; ``steps``, the number of steps of each parameter; and the state of each
+        parameter under its index in ``params`` and PyTorch's name, such as ``0.exp_avg`` and
+        ``0.exp_avg_sq``. `save` can write them to a file.
         """
         state = {name: Tensor(np.array(getattr(self, name), float64)) for name in self._settings}
         state["steps"] = Tensor(np.array(self.steps, np.int64))
@@ -299,18 +303,18 @@ class Optimizer:
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state_dict` gave, or `load` has read from a file.
+        """Continue from what `state_dict` returned, or what `load` has read from a file.
 
-        With the parameters restored as well (`Module.load_state_dict`), the next steps are the
-        same, bit for bit, as if the training had not been interrupted.
+        If the parameters are restored as well (`minigrad.nn.Module.load_state_dict`), the next
+        steps are the same, bit for bit, as if training had not been interrupted.
 
         Raises
         ------
         TypeError
-            If `state` is not a mapping, such as a file name.
+            If ``state`` is not a mapping but, say, a file name.
         RuntimeError
             If names are missing or unexpected, a shape or dtype differs, or a setting is out of
-            range; all are listed, and the optimiser is as it was.
+            range. All problems are listed, and the optimiser is unchanged.
         """
         check_state(state)
         old = self.state_dict()
@@ -350,7 +354,7 @@ class Optimizer:
 class SGD(Optimizer):
     """(Stochastic) gradient descent, with momentum β: v ← β v + G, then param ← param - lr v.
 
-    While lr is constant, the velocity of `momentum_update` is this one times -lr.
+    With a constant lr, the velocity of `momentum_update` is this one times -lr.
     """
 
     momentum: float
@@ -370,8 +374,8 @@ class SGD(Optimizer):
 class RMSprop(Optimizer):
     """s ← α s + (1 - α) G², then param ← param - lr G / (√s + eps).
 
-    The running mean s starts from 0, uncorrected, so that the first step is lr/√(1 - α) long,
-    ten times lr by default.
+    The running mean s starts from 0 and is not corrected, so the first step has length
+    lr/√(1 - α), ten times lr by default.
     """
 
     alpha: float
@@ -388,13 +392,13 @@ class RMSprop(Optimizer):
 
 
 class Adam(Optimizer):
-    """A running mean of gradients, divided as in RMSprop (Kingma and Ba, 2015). Step t is
+    """A running mean of gradients, divided as in RMSprop (Kingma and Ba, 2015). Step t is::
 
         m ← β₁ m + (1 - β₁) G        m̂ = m / (1 - β₁ᵗ)
         v ← β₂ v + (1 - β₂) G²       v̂ = v / (1 - β₂ᵗ)
         param ← param - lr m̂ / (√v̂ + eps)
 
-    Both means start from 0; `kernels` derives how m̂ and v̂ correct that. `betas` are β₁ and
+    Both means start from 0; `kernels` derives how m̂ and v̂ correct that. ``betas`` are β₁ and
     β₂, both at least 0 and below 1.
 
     >>> w = Tensor(3.0, requires_grad=True)
@@ -418,5 +422,5 @@ class Adam(Optimizer):
         return kernels.adam, arrays, (self.lr, *self.betas, self.eps, float(t))
 
 
-if not TYPE_CHECKING:  # a type checker is to find misspelt names
+if not TYPE_CHECKING:  # so that a type checker finds misspelt names
     __getattr__ = getattr_of("minigrad.optim")

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 def check_state(state: Any) -> None:
-    """A TypeError with a hint, unless `state` is a mapping."""
+    """Raise a TypeError with a hint unless ``state`` is a mapping."""
     if isinstance(state, Mapping):
         return
     hint = ""
     if hasattr(state, "state_dict"):  # a model or an optimiser
-        hint = "; give its state_dict()"
+        hint = "; pass its state_dict()"
     elif callable(state):
         hint = "; call it: its () is missing"
     elif isinstance(state, (str, os.PathLike)):
@@ -33,28 +33,28 @@ def check_state(state: Any) -> None:
 
 
 def save(state: Mapping[str, ArrayLike], path: str | os.PathLike[str]) -> None:
-    """Write Tensors or arrays under their names into one .npz file, wholly or not at all.
+    """Write named Tensors or arrays to one .npz file: completely, or not at all.
 
     Parameters
     ----------
     state : mapping from name to Tensor or array
         Such as ``model.state_dict()``.
     path : path
-        A file that is there already is replaced.
+        A file that already exists is replaced.
 
     Raises
     ------
     TypeError
-        If `state` is not a mapping from strings, or a value is not made of real numbers.
+        If ``state`` is not a mapping from strings, or a value is not made of real numbers.
     OSError
-        If the file cannot be written; what was there before is still there.
+        If the file cannot be written. An existing file is then unchanged.
     """
     check_state(state)
     for name in state:
         if not isinstance(name, str):  # 1 and "1" would become one name
             raise TypeError(f"names must be strings, got {name!r}")
     arrays = {name: as_array(value) for name, value in state.items()}
-    # Under another name first, then renamed: no reader ever sees half a file.
+    # Write under another name, then rename: no reader ever sees half a file.
     aside = Path(f"{path}.{os.getpid()}-{threading.get_ident()}.tmp")
     try:
         with zipfile.ZipFile(aside, "w") as archive:  # not np.savez: it reserves some names
@@ -77,12 +77,12 @@ def load(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     Raises
     ------
     TypeError
-        If `path` is not a path.
+        If ``path`` is not a path.
     OSError
         If the file cannot be opened.
     RuntimeError
-        If it is damaged, or something else than a file of named arrays. Nothing in it is
-        ever executed, as a pickle would be.
+        If the file is damaged, or is not a file of named arrays. Nothing in it is ever executed,
+        as a pickle would be.
     """
     if not isinstance(path, (str, os.PathLike)):
         raise TypeError(
@@ -95,5 +95,5 @@ def load(path: str | os.PathLike[str]) -> dict[str, Tensor]:
             # by the names in the file: archive["a.npy"] would be the array "a" if there is one
             inside = zip(archive.files, archive.zip.namelist(), strict=True)
             return {name: Tensor(archive[member]) for name, member in inside}
-        except Exception as error:  # whatever a damaged file provokes in zipfile and NumPy
-            raise RuntimeError(f"{path} is no whole file of named arrays: {error}") from error
+        except Exception as error:  # whatever a damaged file causes in zipfile and NumPy
+            raise RuntimeError(f"{path} is not an intact file of named arrays: {error}") from error

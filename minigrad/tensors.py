@@ -1,4 +1,4 @@
-"""Tensors: arrays that remember how they were made, and Python's operators on them."""
+"""Tensors: arrays that remember how they were computed, and Python's operators on them."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def _in_one_dtype(
 
 
 def _misfit(op: Operation, arrays: Sequence[Any], error: ValueError) -> Exception:
-    """An error that names the operation and the shapes that it could not combine."""
-    if len(arrays) == 1 or isinstance(error, IndexError):  # of a dim that does not exist
+    """The error that names the operation and the shapes that it could not combine."""
+    if len(arrays) == 1 or isinstance(error, IndexError):  # an IndexError: no such dim
         return error
     if op in (ops.matmul, np.matmul):
         x, y = (array.shape for array in arrays)
@@ -63,7 +63,7 @@ def _misfit(op: Operation, arrays: Sequence[Any], error: ValueError) -> Exceptio
             return RuntimeError(
                 f"matmul of shapes {x} and {y}: the last length of the first, {x[-1]}, must be the "
                 f"{'last but one' if len(y) > 1 else 'length'} of the second, {y[-2:][0]}; "
-                "images are flattened by x.reshape(len(x), -1)"
+                "flatten images with x.reshape(len(x), -1)"
             )
     try:
         np.broadcast_shapes(*(array.shape for array in arrays))
@@ -74,14 +74,14 @@ def _misfit(op: Operation, arrays: Sequence[Any], error: ValueError) -> Exceptio
 
 
 def apply(op: Operation, *inputs: Any, **settings: Any) -> Tensor:
-    """The Tensor that an operation makes of its inputs; its node is recorded if need be.
+    """Apply an operation to its inputs, and record a node for the result if it needs a gradient.
 
     Parameters
     ----------
     op : callable
         An operation on arrays, as described in `ops`.
     *inputs : Tensor, array, list or number
-        What is differentiated. They are brought to one dtype first.
+        What is differentiated. The inputs are converted to one dtype first.
     **settings
         What is not differentiated.
 
@@ -90,10 +90,10 @@ def apply(op: Operation, *inputs: Any, **settings: Any) -> Tensor:
     RuntimeError
         If dtypes or shapes do not fit together.
     TypeError
-        If `op` does not return a tuple of the result and one VJP for each input.
+        If ``op`` does not return a tuple of the result and one VJP for each input.
     """
-    # A small training step comes here many times: loops, not comprehensions, each of which
-    # would be a call in Python 3.11.
+    # A small training step calls this many times. Loops, not comprehensions: in Python 3.11, each
+    # of those is a call.
     arrays, dtype, usual, requires_grad, several = [], None, True, False, len(inputs) > 1
     for x in inputs:
         if not isinstance(x, Tensor):
@@ -102,8 +102,8 @@ def apply(op: Operation, *inputs: Any, **settings: Any) -> Tensor:
         array = x.array
         if array.dtype is not dtype:
             usual, dtype = usual and dtype is None, array.dtype
-        # Arithmetic on NumPy's scalars is ten times as fast as on arrays of no dimension. (An
-        # operation of one input may return a view, and must get the array itself.)
+        # Arithmetic on NumPy scalars is ten times as fast as on 0-d arrays. (An operation with one
+        # input may return a view, so it gets the array itself.)
         arrays.append(array[()] if several and array.ndim == 0 else array)
         requires_grad = requires_grad or x._requires_grad
     if not usual or dtype not in KERNEL_DTYPES:
@@ -121,8 +121,8 @@ def apply(op: Operation, *inputs: Any, **settings: Any) -> Tensor:
     for array in arrays:
         may_share = may_share or result is array
     if not (may_share and _note_views(out, inputs)) and not result.flags.c_contiguous:
-        out.array = result.copy()  # NumPy may order dimensions as those of the inputs
-    # Outside of all blocks, which is the usual case, the call is saved.
+        out.array = result.copy()  # NumPy may follow the memory order of the inputs
+    # Outside any no_grad block, the usual case, this saves the call of is_grad_enabled.
     if requires_grad and (not (blocks_here() or thread.depth) or is_grad_enabled()):
         parents = []
         for i, x in enumerate(inputs):
@@ -134,14 +134,14 @@ def apply(op: Operation, *inputs: Any, **settings: Any) -> Tensor:
 
 
 def _unshared(array: np.ndarray) -> Tensor:
-    """A Tensor with an array that nobody else has."""
+    """A Tensor for an array that nothing else holds."""
     out = Tensor.__new__(Tensor)
     out.array, out._node, out._grad, out._requires_grad = array, None, None, False
     return out
 
 
 def _note_views(out: Tensor, inputs: Sequence[Any]) -> bool:
-    """Note with which inputs a result shares memory; whether there are any."""
+    """Note which inputs a result shares memory with; return whether there are any."""
     owner = changes.owner_of(out.array)
     sharing = [x for x in inputs if isinstance(x, Tensor) and changes.owner_of(x.array) is owner]
     if sharing:
@@ -150,7 +150,7 @@ def _note_views(out: Tensor, inputs: Sequence[Any]) -> bool:
 
 
 def operation(op: Operation) -> Callable[..., Tensor]:
-    """Make an operation on arrays a function of Tensors, arrays, lists and numbers.
+    """Turn an operation on arrays into a function of Tensors, arrays, lists and numbers.
 
     Parameters
     ----------
@@ -158,8 +158,8 @@ def operation(op: Operation) -> Callable[..., Tensor]:
         From arrays to a tuple: the result and, for each input, a VJP, a function from the
         gradient of the result to that of the input. Settings that are not differentiated are
         keyword arguments. The VJP returns what it was given, a view of it, or a new array. It
-        may ignore that NumPy has broadcast the input. Of several inputs, those of no dimension
-        arrive as NumPy scalars, which cannot be written into.
+        may ignore that NumPy has broadcast the input. If there are several inputs, 0-d ones
+        arrive as NumPy scalars, which are read-only.
 
     Examples
     --------
@@ -187,13 +187,13 @@ def _compare(ufunc: np.ufunc, a: Tensor, b: Any) -> Any:
         b = as_array(b)
     if a.dtype.kind == "f" and (isinstance(b, float) or getattr(b, "dtype", int64).kind == "f"):
         _, arrays = _in_one_dtype(ufunc, (a, b))
-    else:  # NumPy compares integers as they are; a cast could change them
+    else:  # NumPy compares the integers themselves; a cast could change them
         arrays = [a.array, getattr(b, "array", b)]
     return _without_gradient(ufunc, arrays)
 
 
 def _bitwise(ufunc: np.ufunc, *inputs: Any) -> Tensor:
-    """A logical operation on bools, and one on the bits of integers; it has no gradient."""
+    """An operation on bools or on the bits of integers; it has no gradient."""
     if (dtype := common_dtype(ufunc, inputs)).kind == "f":
         hint = "compare first, as in (x > 0) & (x < 1)"
         raise TypeError(f"{ufunc.__name__} needs bools or integers, got {dtype}; {hint}")
@@ -209,9 +209,9 @@ def _without_gradient(ufunc: np.ufunc, arrays: Sequence[Any]) -> Tensor:
 
 
 def _floor_divide(a: Any, b: Any) -> Any:
-    """a // b, rounded down, which moves in steps: its gradient would be 0 wherever it exists."""
+    """a // b, rounded down. It changes in steps: its gradient would be 0 wherever it exists."""
     if is_grad_enabled() and any(isinstance(x, Tensor) and x.requires_grad for x in (a, b)):
-        raise RuntimeError("x // y is not differentiable; use x.detach(), or x / y")
+        raise RuntimeError("x // y is not differentiable; use x.detach() // y, or x / y")
     dtype = common_dtype(np.floor_divide, (a, b))
     refuse_bools("floor_divide", dtype)
     more_ops.refuse_zeros(as_array(b, dtype))
@@ -220,15 +220,15 @@ def _floor_divide(a: Any, b: Any) -> Any:
 
 def _refuse_in_place(x: Tensor) -> None:
     if x.requires_grad and is_grad_enabled():
-        raise RuntimeError("a Tensor that requires grad changes in place only under no_grad()")
+        raise RuntimeError("a Tensor that requires grad may change in place only under no_grad()")
 
 
 def _before_change(a: Tensor, change: str) -> Tensor:
-    """`a` as it was, with its node, for an operation: a VJP may need the old numbers."""
+    """A copy of ``a``, with its node, as the operation's input: a VJP may need the old numbers."""
     if changes.is_shared(a):
         raise RuntimeError(
-            f"{change}: a view, a base or a detach() of this Tensor of shape {a.shape} would "
-            "change without a gradient; make a new Tensor, a = a + b instead of a += b"
+            f"{change}: a view, a base or a detach() of this Tensor of shape {a.shape} would also "
+            "change, without a gradient; make a new Tensor: a = a + b instead of a += b"
         )
     before = _unshared(a.array.copy())
     before._node, before._requires_grad = a._node, a._requires_grad
@@ -236,9 +236,10 @@ def _before_change(a: Tensor, change: str) -> Tensor:
 
 
 def _in_place(op: Operation, a: Tensor, b: Any) -> Tensor:
-    """``a += b`` and its like: the array of `a` changes, and so does its place in the graph.
+    """``a += b`` and the like: the array of ``a`` changes, and ``a`` gets a new node.
 
-    What was computed from the old numbers keeps its own node, and with it the old gradient.
+    Results that were computed from the old numbers keep the old node, so their gradients stay
+    right.
     """
     if a.is_leaf:
         _refuse_in_place(a)
@@ -258,13 +259,13 @@ def _in_place(op: Operation, a: Tensor, b: Any) -> Tensor:
 def _move_on(a: Tensor, node: Node) -> None:
     """Give a Tensor that has changed in place its new node."""
     node.held = a.array
-    if not a.is_leaf:  # whose gradient is retained, if any, is the new one's
+    if not a.is_leaf:  # from now on, a retained gradient is that of the new node
         node.tensor, a.node.tensor = a.node.tensor, None
     a._node, a._requires_grad = node, True
 
 
 def _change(operator: Callable[..., Tensor], a: Tensor, b: Any) -> Tensor:
-    """``a //= b``, ``a &= b`` and their like."""
+    """``a //= b``, ``a &= b`` and the like."""
     _refuse_in_place(a)
     out = operator(a, b)
     if (out.shape, out.dtype) != (a.shape, a.dtype):
@@ -275,7 +276,7 @@ def _change(operator: Callable[..., Tensor], a: Tensor, b: Any) -> Tensor:
 
 
 def _place_of(find: Callable[..., Any], x: Tensor, dim: int | None, keepdim: bool) -> Tensor:
-    """Tensor.argmax or Tensor.argmin, also of bools."""
+    """`Tensor.argmax` or `Tensor.argmin`, for bools as well."""
     dim = dim if dim is None else ops.as_dim(dim, x.ndim)
     return Tensor(find(x.array, dim, keepdims=keepdim))
 
@@ -283,7 +284,7 @@ def _place_of(find: Callable[..., Any], x: Tensor, dim: int | None, keepdim: boo
 def _spread(
     op: Operation, x: Tensor, dim: Any, unbiased: bool | None, keepdim: Any, correction: float
 ) -> Tensor:
-    """Tensor.var or Tensor.std, with the two ways in which PyTorch lets one ask for the divisor."""
+    """`Tensor.var` or `Tensor.std`; as in PyTorch, there are two ways to set the divisor."""
     if isinstance(dim, bool):  # var(False) is var(unbiased=False)
         dim, unbiased = None, dim
     correction = correction if unbiased is None else int(unbiased)
@@ -296,17 +297,17 @@ class Tensor:
     Parameters
     ----------
     data : array_like
-        An ndarray is shared, not copied (`mg.tensor` copies); anything else is converted.
+        An ndarray is shared, not copied (`minigrad.tensor` copies); anything else is converted.
     requires_grad : bool
-        Whether `backward` leaves a gradient in `grad`. Floating-point dtypes only. (The
-        result of a recorded operation requires grad if an input does: it passes gradients on,
-        and keeps none.)
+        Whether `backward` leaves a gradient in `grad`. Floating-point dtypes only. (The result
+        of a recorded operation requires grad if an input does, but passes its gradient on and
+        keeps none.)
 
     Attributes
     ----------
     array : numpy.ndarray
-        The numbers, for code inside the engine; `detach` and `data` wrap the same array in
-        a Tensor without history.
+        The numbers, for code inside the engine. `detach` and `data` return the same array in
+        a Tensor outside the graph.
     """
 
     __slots__ = ("array", "_node", "_grad", "_requires_grad", "__weakref__")
@@ -335,19 +336,19 @@ class Tensor:
 
     @property
     def node(self) -> Node:
-        """What `backward` knows of this Tensor. A leaf's is made when it is first used."""
+        """This Tensor's node in the graph. That of a leaf is created when it is first used."""
         if self._node is None:
             self._node = Node(self.array, tensor=ref(self))
         return self._node
 
     @property
     def is_leaf(self) -> bool:
-        """Whether no recorded operation made it."""
+        """Whether it is not the result of a recorded operation."""
         return self._node is None or self._node.op is None
 
     @property
     def requires_grad(self) -> bool:
-        """Whether gradients flow to it; can be set on leaves."""
+        """Whether gradients flow to it; can be set on leaves only."""
         return self._requires_grad
 
     @requires_grad.setter
@@ -360,9 +361,10 @@ class Tensor:
 
     @property
     def grad(self) -> Tensor | None:
-        """The gradient that `backward` has accumulated, of this shape and dtype.
+        """The gradient that `backward` has accumulated, in this Tensor's shape and dtype.
 
-        Leaves have one, and results that called `retain_grad`; others None, with a warning.
+        Leaves keep one, as do results that called `retain_grad`. For others it is None, with a
+        warning.
         """
         if self._grad is None and self._node is not None and self._node.tensor is None:
             warnings.warn(
@@ -381,27 +383,27 @@ class Tensor:
         self._grad = value
 
     def retain_grad(self) -> None:
-        """Let `backward` leave a gradient here although this Tensor is the result of an operation.
+        """Make `backward` keep the gradient of this result of an operation in `grad`.
 
-        Otherwise the sweep forgets it as soon as it has been passed on, which saves memory.
+        Otherwise the sweep drops it once it has been passed on, which saves memory.
         """
         if not self._requires_grad:
             raise RuntimeError("retain_grad(): this Tensor does not require grad")
         self.node.tensor = ref(self)
 
     def accumulate(self, gradient: Any) -> None:
-        """Add an array of this shape to `grad`, for the engine; it is cast to this dtype."""
+        """Add an array of this shape to `grad`, cast to this dtype. For the engine."""
         if self._grad is None:
             self._grad = _unshared(np.asarray(gradient, self.array.dtype))
         elif self._grad.array.flags.writeable:
             self._grad.array += gradient
             changes.note_change(self._grad.array)
-        else:  # somebody's read-only array was assigned
+        else:  # the user has assigned a read-only array
             self._grad = _unshared(self._grad.array + gradient)
 
     @property
     def data(self) -> Tensor:
-        """The same numbers outside the graph; assigning to it replaces the array."""
+        """The same array outside the graph; assigning to ``data`` replaces the array."""
         return Tensor(self)
 
     @data.setter
@@ -412,25 +414,27 @@ class Tensor:
         if (array.shape, array.dtype) != (self.shape, self.dtype):
             if not self.is_leaf:
                 raise RuntimeError(f"data of a result must stay {self.dtype} {self.shape}")
-            self._grad = None  # it does not fit any more
+            self._grad = None  # it no longer fits
         if array is self.array:
             return
         self.array = array
         self._note_sharing(value)
         if self.is_leaf:
-            self._node = None  # a graph that exists keeps the node of the old numbers
+            self._node = None  # existing graphs keep the node of the old numbers
 
     def detach(self) -> Tensor:
         """A Tensor that shares this one's array and has no history."""
         return Tensor(self)
 
     def backward(self, gradient: ArrayLike | None = None) -> None:
-        """Add ∂L/∂leaf, L being this Tensor, to the `grad` of every leaf it depends on.
+        """Add ∂L/∂leaf, where L is this Tensor, to the `grad` of every leaf that L depends on.
 
-        Reverse-mode differentiation, which is called back-propagation in networks: start from
-        the gradient of L with respect to itself, and apply the chain rule from the result
-        back, so that one pass serves all leaves. Gradients add up over calls until they are
-        zeroed. The pass itself is `engine.sweep`.
+        This is reverse-mode differentiation, called back-propagation in networks: start from
+        ∂L/∂L = 1 and apply the chain rule backwards, so that one pass serves all leaves. The
+        pass itself is `engine.sweep`.
+
+        Gradients add up over calls, because the gradient of a sum of losses is the sum of their
+        gradients: a batch can be back-propagated in parts. So clear `grad` before each new step.
 
         Parameters
         ----------
@@ -441,20 +445,20 @@ class Tensor:
         Raises
         ------
         RuntimeError
-            If no leaf can receive a gradient, if `gradient` is missing for a Tensor of
-            more than one element or has the wrong shape, or if a VJP returns gradients
-            that do not fit its inputs. No `grad` has changed then.
+            If no leaf can receive a gradient, if ``gradient`` is missing for a Tensor of more
+            than one element or has the wrong shape, or if a VJP returns a gradient that does not
+            fit its input. No `grad` has changed then.
         """
         if not self._requires_grad:
             raise RuntimeError(
                 "backward() found no graph: this Tensor does not require grad. Make the parameters "
-                "with requires_grad=True, and compute outside of no_grad()"
+                "with requires_grad=True, and compute outside no_grad()"
             )
         if gradient is None:
             if self.array.size != 1:
                 raise RuntimeError(
                     f"backward() starts from a single number, not from shape {self.shape}: take "
-                    "mean() or sum() first, or give gradient="
+                    "mean() or sum() first, or pass gradient="
                 )
             gradient = np.ones_like(self.array)
         array = as_array(gradient, self.dtype)
@@ -493,8 +497,8 @@ class Tensor:
     def __bool__(self) -> bool:
         if self.array.size != 1:
             raise RuntimeError(
-                f"a Tensor of shape {self.shape} is not true or false: ask (x > 0).all() or "
-                "(x > 0).any(); to ask whether there is one, x is not None"
+                f"a Tensor of shape {self.shape} is neither true nor false: write (x > 0).all() or "
+                "(x > 0).any(); to test whether x is set, write x is not None"
             )
         return bool(self.array)
 
@@ -560,7 +564,7 @@ class Tensor:
             target[last] = numbers
             changes.note_change(target)
 
-    if not TYPE_CHECKING:  # a type checker is to find misspelt names
+    if not TYPE_CHECKING:  # so that a type checker finds misspelt names
 
         def __getattr__(self, name: str) -> Any:
             raise missing("Tensor", name)
@@ -596,7 +600,7 @@ class Tensor:
         return apply(ops.relu, self)
 
     def abs(self) -> Tensor:
-        """|x|, elementwise."""
+        """The absolute value, elementwise."""
         return apply(more_ops.abs, self)
 
     def sqrt(self) -> Tensor:
@@ -604,11 +608,11 @@ class Tensor:
         return apply(more_ops.sqrt, self)
 
     def sin(self) -> Tensor:
-        """The sine, elementwise."""
+        """The sine of x in radians, elementwise."""
         return apply(more_ops.sin, self)
 
     def cos(self) -> Tensor:
-        """The cosine, elementwise."""
+        """The cosine of x in radians, elementwise."""
         return apply(more_ops.cos, self)
 
     def sigmoid(self) -> Tensor:
@@ -616,46 +620,46 @@ class Tensor:
         return apply(more_ops.sigmoid, self)
 
     def clamp(self, min: Any = None, max: Any = None) -> Tensor:
-        """`min` where x is smaller, `max` where x is larger, each a number or None."""
+        """``min`` where x is smaller, ``max`` where x is larger; each is a number or None."""
         for limit in (min, max):
             if isinstance(limit, bool):
                 refuse_bools("clamp", self.dtype)
             elif isinstance(limit, int):
-                as_array(limit, self.dtype)  # an OverflowError if it cannot hold the number
+                as_array(limit, self.dtype)  # an OverflowError if the dtype cannot hold the number
         return apply(more_ops.clamp, self, min=min, max=max)
 
     clip = clamp
 
     def maximum(self, other: ArrayLike) -> Tensor:
-        """The larger of x and `other`, elementwise."""
+        """The larger of x and ``other``, elementwise."""
         return apply(more_ops.maximum, self, other)
 
     def minimum(self, other: ArrayLike) -> Tensor:
-        """The smaller of x and `other`, elementwise."""
+        """The smaller of x and ``other``, elementwise."""
         return apply(more_ops.minimum, self, other)
 
     def where(self, condition: ArrayLike, other: ArrayLike) -> Tensor:
-        """x where `condition` holds, else `other`; see `minigrad.where`."""
+        """x where ``condition`` holds, else ``other``; see `minigrad.where`."""
         return where(condition, self, other)
 
     @numpy_names
     def softmax(self, dim: int) -> Tensor:
-        """Probabilities of numbers, along `dim`; see `minigrad.functional`."""
+        """Turn numbers into probabilities along ``dim``; see `functional.softmax`."""
         return apply(more_ops.softmax, self, dim=dim)
 
     @numpy_names
     def log_softmax(self, dim: int = -1) -> Tensor:
-        """The logarithm of the softmax along `dim`; see `minigrad.functional`."""
+        """The logarithm of the softmax along ``dim``; see `functional.log_softmax`."""
         return apply(ops.log_softmax, self, dim=dim)
 
     @numpy_names
     def sum(self, dim: ops.Dims = None, keepdim: bool = False) -> Tensor:
-        """The sum over all elements or over `dim` (an int or several); integers sum to int64."""
+        """The sum over all elements or over ``dim`` (an int or several); integers sum to int64."""
         return apply(ops.sum, self, dim=dim, keepdim=keepdim)
 
     @numpy_names
     def mean(self, dim: ops.Dims = None, keepdim: bool = False) -> Tensor:
-        """The mean over all elements or over `dim`; a RuntimeError if they are integers."""
+        """The mean over all elements or over ``dim``; a RuntimeError for integers."""
         if self.dtype.kind != "f":
             raise RuntimeError(
                 f"mean() needs floating-point numbers, got {self.dtype}; use float()"
@@ -664,24 +668,24 @@ class Tensor:
 
     @numpy_names
     def max(self, dim: int | None = None, keepdim: bool = False) -> Any:
-        """The largest element; with `dim`, the pair ``(values, indices)`` along it.
+        """The largest element; with ``dim``, the pair ``(values, indices)`` along it.
 
-        A RuntimeError if there are no elements, an IndexError if there is no such `dim`.
+        Raises a RuntimeError if there are no elements, an IndexError if ``dim`` does not exist.
         """
-        if isinstance(dim, (Tensor, np.ndarray)):  # max(x, y), as PyTorch has it
+        if isinstance(dim, (Tensor, np.ndarray)):  # max(x, y), as in PyTorch
             return self.maximum(dim)
         values = apply(more_ops.max, self, dim=dim, keepdim=keepdim)
         return values if dim is None else Max(values, _place_of(np.argmax, self, dim, keepdim))
 
     @numpy_names
     def argmax(self, dim: int | None = None, keepdim: Any = False) -> Tensor:
-        """The index (int64) of the largest element, or of each along `dim`; no gradient."""
+        """The index (int64) of the largest element, or of each along ``dim``; no gradient."""
         refuse_bools("argmax", self.dtype)
         return _place_of(np.argmax, self, dim, keepdim)
 
     @numpy_names
     def min(self, dim: int | None = None, keepdim: bool = False) -> Any:
-        """The smallest element; with `dim`, the pair ``(values, indices)``, as `max` has it."""
+        """The smallest element; with ``dim``, the pair ``(values, indices)``, as in `max`."""
         if isinstance(dim, (Tensor, np.ndarray)):
             return self.minimum(dim)
         values = apply(more_ops.min, self, dim=dim, keepdim=keepdim)
@@ -689,7 +693,7 @@ class Tensor:
 
     @numpy_names
     def argmin(self, dim: int | None = None, keepdim: Any = False) -> Tensor:
-        """The index (int64) of the smallest element, or of each along `dim`; no gradient."""
+        """The index (int64) of the smallest element, or of each along ``dim``; no gradient."""
         refuse_bools("argmin", self.dtype)
         return _place_of(np.argmin, self, dim, keepdim)
 
@@ -698,8 +702,8 @@ class Tensor:
         self, dim: Any = None, unbiased: bool | None = None, keepdim: Any = False,
         *, correction: builtins.float = 1,
     ) -> Tensor:  # fmt: skip
-        """The variance of all elements or over `dim`: the sum of squares, from the mean, divided
-        by n - `correction`. ``unbiased=False`` is a correction of 0."""
+        """The variance of all elements or over ``dim``: the sum of squared differences from the
+        mean, divided by n - ``correction``. ``unbiased=False`` means a correction of 0."""
         return _spread(more_ops.var, self, dim, unbiased, keepdim, correction)
 
     @numpy_names
@@ -712,20 +716,20 @@ class Tensor:
 
     @numpy_names
     def prod(self, dim: int | None = None, keepdim: bool = False) -> Tensor:
-        """The product of all elements or along `dim`; integers multiply to int64."""
+        """The product of all elements or along ``dim``; for integers, it is int64."""
         return apply(more_ops.prod, self, dim=dim, keepdim=keepdim)
 
     @numpy_names
     def cumsum(self, dim: int) -> Tensor:
-        """The running sum along `dim`; integers sum to int64."""
+        """The running sum along ``dim``; integers sum to int64."""
         return apply(more_ops.cumsum, self, dim=dim)
 
     def reshape(self, *shape: Any) -> Tensor:
-        """The same elements in another shape, shared where NumPy can; one length may be -1."""
+        """The same elements in another shape, sharing memory if NumPy can; one length may be -1."""
         return apply(ops.reshape, self, shape=as_shape(shape))
 
     def view(self, *shape: Any) -> Tensor:
-        """As `reshape`, but always shared; a RuntimeError where the layout in memory forbids it."""
+        """Like `reshape`, but always shares memory; a RuntimeError if the layout forbids it."""
         out = self.reshape(*shape)
         if out.numel() and not np.may_share_memory(out.array, self.array):
             raise RuntimeError(
@@ -735,36 +739,36 @@ class Tensor:
         return out
 
     def view_as(self, other: Tensor) -> Tensor:
-        """As `view`, in the shape of `other`."""
+        """Like `view`, in the shape of ``other``."""
         return self.view(other.shape)
 
     def transpose(self, dim0: int, dim1: int) -> Tensor:
-        """Two dimensions swapped; shares memory."""
+        """Swap two dimensions; the result shares memory."""
         return apply(ops.transpose, self, dim0=dim0, dim1=dim1)
 
     def permute(self, *dims: Any) -> Tensor:
-        """The dimensions in another order, ``permute(2, 0, 1)``; shares memory."""
+        """Reorder the dimensions, as in ``permute(2, 0, 1)``; the result shares memory."""
         return apply(more_ops.permute, self, dims=as_shape(dims))
 
     @numpy_names
     def squeeze(self, dim: ops.Dims = None) -> Tensor:
-        """Without the dimensions of length 1, or those of them that are in `dim`; shares memory."""
+        """Drop the dimensions of length 1, or those of them in ``dim``; shares memory."""
         return apply(more_ops.squeeze, self, dim=dim)
 
     @numpy_names
     def unsqueeze(self, dim: int) -> Tensor:
-        """With a new dimension of length 1, which will be number `dim`; shares memory."""
+        """Insert a dimension of length 1 at position ``dim``; the result shares memory."""
         return apply(more_ops.unsqueeze, self, dim=dim)
 
     def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Tensor:
-        """The dimensions from `start_dim` to `end_dim` made into one; of one, itself."""
+        """Merge the dimensions from ``start_dim`` to ``end_dim`` into one."""
         if self.ndim > 0 and ops.as_dim(start_dim, self.ndim) == ops.as_dim(end_dim, self.ndim):
             return self
         return apply(more_ops.flatten, self, start_dim=start_dim, end_dim=end_dim)
 
     @property
     def T(self) -> Tensor:
-        """All dimensions in reverse order; shares memory."""
+        """The dimensions in reverse order; shares memory."""
         return apply(ops.reverse_dims, self)
 
     def clone(self) -> Tensor:
@@ -772,9 +776,9 @@ class Tensor:
         return apply(ops.clone, self)
 
     def to(self, dtype: DTypeLike) -> Tensor:
-        """The same numbers in another dtype; gradients flow through to floating-point ones.
+        """The same numbers in another dtype; gradients flow through if it is floating-point.
 
-        ``to("cpu")`` returns this Tensor, because minigrad computes on the CPU alone.
+        ``to("cpu")`` returns this Tensor: minigrad runs on the CPU only.
         """
         if isinstance(dtype, str) and dtype == "cpu" or dtype == self.dtype:
             return self
@@ -795,7 +799,7 @@ class Tensor:
         return self.to(int64)
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
-        """Set `requires_grad` of this Tensor, a leaf, and return it."""
+        """Set ``requires_grad`` of this Tensor, a leaf, and return it."""
         self.requires_grad = requires_grad
         return self
 
@@ -849,9 +853,9 @@ class Tensor:
         return self.array.tolist()
 
     def numpy(self) -> np.ndarray:
-        """The array itself (shared); an error if that would silently lose a gradient.
+        """The array itself, shared; a RuntimeError if that would silently lose a gradient.
 
-        Who changes it changes this Tensor, and `backward` does not notice.
+        Changing it changes this Tensor, and `backward` does not notice.
         """
         if self.requires_grad:
             raise RuntimeError(
@@ -870,13 +874,13 @@ class Tensor:
         return type(self)(self, self.requires_grad)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """For deepcopy and pickle, which make another leaf."""
+        """For deepcopy and pickle, which create another leaf."""
         if not self.is_leaf:
             raise RuntimeError("only leaves can be copied or pickled; use detach() first")
         return type(self), (self.array, self.requires_grad), (None, {"_grad": self.grad})
 
     def __repr__(self) -> str:
-        """As PyTorch shows it: with 4 decimals, in lines of 80 characters."""
+        """As in PyTorch: 4 decimals, in lines of 80 characters."""
         a = self.array
         whole = np.all((a == np.round(a)) | ~np.isfinite(a))
         mode: Any = "maxprec_equal" if whole else "fixed"
@@ -899,15 +903,15 @@ class Tensor:
         return format(self.item(), spec) if spec or self.ndim == 0 else str(self)
 
 
-# One Tensor of several
+# One Tensor from several
 
 
 def where(condition: ArrayLike, x: ArrayLike, y: ArrayLike) -> Tensor:
-    """`x` where `condition`, a Tensor or array of bools, holds, else `y`; all three broadcast."""
+    """``x`` where ``condition`` (bools) holds, else ``y``; all three broadcast."""
     mask = as_array(condition)
     if mask.dtype != np.bool_:
-        raise RuntimeError(f"where: condition must be bool, as x > 0 is, got {mask.dtype}")
-    return apply(more_ops.where, x, y, condition=mask.copy())  # the VJPs must not meet another
+        raise RuntimeError(f"where: condition must be bool, such as x > 0, got {mask.dtype}")
+    return apply(more_ops.where, x, y, condition=mask.copy())  # the original may change
 
 
 def _join(op: Operation, tensors: Sequence[ArrayLike], dim: int) -> Tensor:
@@ -921,18 +925,18 @@ def _join(op: Operation, tensors: Sequence[ArrayLike], dim: int) -> Tensor:
 
 @numpy_names
 def cat(tensors: Sequence[ArrayLike], dim: int = 0) -> Tensor:
-    """The Tensors one after the other along `dim`; all other lengths must be equal."""
+    """Join Tensors one after the other along ``dim``; their other lengths must be equal."""
     return _join(more_ops.cat, tensors, dim)
 
 
 @numpy_names
 def stack(tensors: Sequence[ArrayLike], dim: int = 0) -> Tensor:
-    """The Tensors, of one shape, side by side along a new dimension, which will be `dim`."""
+    """Join Tensors of one shape side by side along a new dimension at position ``dim``."""
     return _join(more_ops.stack, tensors, dim)
 
 
 def as_function(method: Function) -> Function:
-    """A method as a function that takes arrays, lists and numbers as well as Tensors."""
+    """Turn a method into a function that takes arrays, lists and numbers as well as Tensors."""
 
     @functools.wraps(method)
     def function(x: Any, *args: Any, **settings: Any) -> Any:

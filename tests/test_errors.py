@@ -1,7 +1,6 @@
-"""Mistakes: each gets one exception of PyTorch's type that says what is wrong, and changes nothing.
+"""Mistakes: each raises one exception, of PyTorch's type, that says what is wrong. Nothing changes.
 
-Mistakes in files of data are in test_datasets.py, those on the command line in
-test_examples.py.
+Mistakes in data files are in test_datasets.py, mistakes on the command line in test_examples.py.
 """
 
 import io
@@ -18,7 +17,7 @@ from minigrad.datasets import minibatches
 
 
 class World:
-    """What the mistakes are made with."""
+    """The objects with which the mistakes are made."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -66,7 +65,7 @@ def update(w, lr):
 
 
 def colliding(w):
-    """A model two of whose parameters have one name."""
+    """A model with two parameters of the same name."""
     model = nn.Sequential(w.model)
     model.heads = {1: nn.Parameter(w.plain), "1": nn.Parameter(w.unused)}
     return model
@@ -159,7 +158,7 @@ TENSORS = {
     "retain_grad": (lambda w: w.plain.retain_grad(), RuntimeError, "does not require grad"),
     "view": (lambda w: w.plain.T.view(6), RuntimeError, r"shape \(3, 2\).*use reshape\(\)"),
     "item": (lambda w: w.plain.item(), RuntimeError, r"shape \(2, 3\) is not one number, as item"),
-    "if": (lambda w: bool(w.plain), RuntimeError, r"shape \(2, 3\) is not true or false: ask \(x > 0\)\.all"),
+    "if": (lambda w: bool(w.plain), RuntimeError, r"shape \(2, 3\) is neither true nor false: write \(x > 0\)\.all"),
     "len of a scalar": (lambda w: len(w.graph), TypeError, "0-d Tensor has no length"),
 }  # fmt: skip
 
@@ -203,7 +202,7 @@ OPS = {
     ),
     "images not flattened": (
         lambda w: mg.zeros(5, 28, 28) @ mg.zeros(784, 10),
-        RuntimeError, r"28, must be the last but one of the second, 784; images are flattened by",
+        RuntimeError, r"28, must be the last but one of the second, 784; flatten images with",
     ),
     "matmul of a vector": (
         lambda w: w.plain @ mg.zeros(2), RuntimeError, "3, must be the length of the second, 2",
@@ -235,9 +234,9 @@ OPS = {
     "transpose": (lambda w: w.x.transpose(0, 2), IndexError, "axis 2 is out of bounds"),
     "index": (lambda w: w.x[2], IndexError, "index 2 is out of bounds for axis 0 with size 2"),
     "in place on a leaf": (
-        lambda w: w.x.__iadd__(1), RuntimeError, r"requires grad changes in place only under no_grad",
+        lambda w: w.x.__iadd__(1), RuntimeError, r"requires grad may change in place only under no_grad",
     ),
-    "zero_ a leaf": (lambda w: w.x.zero_(), RuntimeError, "changes in place only under no_grad"),
+    "zero_ a leaf": (lambda w: w.x.zero_(), RuntimeError, "may change in place only under no_grad"),
     "assign to a leaf": (lambda w: w.x.__setitem__(0, 1), RuntimeError, "in place only under no_grad"),
     "assign with a graph to integers": (
         lambda w: w.ints.__setitem__(0, w.x[0, 0]), RuntimeError, r"int64 has no gradient; assign",
@@ -278,19 +277,19 @@ FUNCTIONAL = {
     ),
     "linear of images": (
         lambda w: w.model(mg.tensor(np.ones((2, 3), "u1"))),
-        RuntimeError, "linear wanted .* got input uint8, weight float32, bias float32; .*uint8 by 255",
+        RuntimeError, "linear wanted .* got input uint8, weight float32, bias float32; .*uint8 images by 255",
     ),
     "linear of a number": (lambda w: w.model.main[0](mg.ones(())), RuntimeError, r"input \(\)"),
     "relu of integers": (
         lambda w: F.relu(w.ints), RuntimeError, "relu wanted all float32 or all float64, got input int64",
     ),
     "log_softmax": (lambda w: F.log_softmax(w.x, dim=2), IndexError, "dim: axis 2 is out of bounds"),
-    "arguments exchanged": (
+    "arguments swapped": (
         lambda w: F.nll_loss(w.ints, w.x),
-        RuntimeError, r"log_probs must be floating-point .*got int64 \(2,\); are .*exchanged",
+        RuntimeError, r"log_probs must be floating-point .*got int64 \(2,\); are .*swapped",
     ),
     "argmax for log_probs": (
-        lambda w: F.nll_loss(w.x.argmax(dim=1), w.ints), RuntimeError, "or is it an argmax",
+        lambda w: F.nll_loss(w.x.argmax(dim=1), w.ints), RuntimeError, "or is this an argmax",
     ),
     "one-hot floats": (
         lambda w: F.nll_loss(w.x, np.eye(3)[:2]), ValueError, r"argmax\(dim=1\)",
@@ -330,7 +329,7 @@ NN = {
     "hidden_dims a number": (lambda w: nn.MLP(hidden_dims=100), TypeError, "hidden_dims .*, got 100"),
     "in_dim": (lambda w: nn.MLP(in_dim=0), ValueError, "in_features must be a positive integer, got 0"),
     "a function as layer": (
-        lambda w: nn.Sequential(nn.ReLU(), F.relu), TypeError, "item 1 is no Module but function",
+        lambda w: nn.Sequential(nn.ReLU(), F.relu), TypeError, r"modules\[1\] must be a Module, got function",
     ),
     "no forward": (lambda w: nn.Module()(1), NotImplementedError, r"Module needs a method forward\(\)"),
     "images of another size": (lambda w: w.model(mg.ones(5)), RuntimeError, r"examples of 3 numbers, \(N, 3\), got shape \(5,\): one example"),
@@ -355,7 +354,7 @@ NN = {
     ),
     "state a model": (
         lambda w: w.model.load_state_dict(nn.MLP(3, 3, [4])),
-        TypeError, r"must map names to Tensors, got MLP; give its state_dict\(\)",
+        TypeError, r"must map names to Tensors, got MLP; pass its state_dict\(\)",
     ),
     "state_dict not called": (
         lambda w: w.model.load_state_dict(w.model.state_dict),
@@ -378,11 +377,11 @@ NN = {
     ),
     "MSELoss of two shapes": (
         lambda w: nn.MSELoss()(w.plain[:, 0], w.plain[:, :1]),
-        ValueError, r"wanted two of one shape, got input \(2,\) and target \(2, 1\)",
+        ValueError, r"MSELoss: wanted one shape, got input \(2,\) and target \(2, 1\)",
     ),
     "Flatten nothing": (
         lambda w: nn.Flatten(2, 1)(mg.ones(2, 3, 4)),
-        RuntimeError, r"Flatten\(start_dim=2, end_dim=1\): of shape \(2, 3, 4\), the end comes before",
+        RuntimeError, r"Flatten\(start_dim=2, end_dim=1\): in shape \(2, 3, 4\), the end comes before",
     ),
     "Flatten a vector": (lambda w: nn.Flatten()(w.unused), IndexError, "start_dim: axis 1 is out of bounds"),
     "Softmax": (lambda w: nn.Softmax(2)(w.plain), IndexError, "dim: axis 2 is out of bounds"),
@@ -392,16 +391,16 @@ SERIALIZATION = {
     "no file": (lambda w: mg.load(w.folder / "none.npz"), FileNotFoundError, "none.npz"),
     "file truncated": (
         lambda w: mg.load(w.file(w.saved(w.model.state_dict())[:-50])),
-        RuntimeError, "model.npz is no whole file of named arrays",
+        RuntimeError, "model.npz is not an intact file of named arrays",
     ),
-    "file empty": (lambda w: mg.load(w.file(b"")), RuntimeError, "is no whole file of named arrays"),
+    "file empty": (lambda w: mg.load(w.file(b"")), RuntimeError, "is not an intact file of named arrays"),
     "file pickled": (
         lambda w: mg.load(w.file(pickle.dumps({"main.0.weight": 1}))),
-        RuntimeError, "no whole file of named arrays: .*allow_pickle",
+        RuntimeError, "not an intact file of named arrays: .*allow_pickle",
     ),
     "file with objects": (
         lambda w: mg.load(w.file(with_objects())),
-        RuntimeError, "no whole file of named arrays: .*allow_pickle",
+        RuntimeError, "not an intact file of named arrays: .*allow_pickle",
     ),
     "saving words": (
         lambda w: mg.save({"a": "words"}, w.folder / "a.npz"), TypeError, "must be real numbers, got 'words",
@@ -412,11 +411,11 @@ SERIALIZATION = {
     ),
     "saving a model": (
         lambda w: mg.save(w.model, w.folder / "a.npz"),
-        TypeError, r"state must map names to Tensors, got MLP; give its state_dict\(\)",
+        TypeError, r"state must map names to Tensors, got MLP; pass its state_dict\(\)",
     ),
     "saving an optimiser": (
         lambda w: mg.save(optim.SGD([w.x]), w.folder / "a.npz"),
-        TypeError, r"state must map names to Tensors, got SGD; give its state_dict\(\)",
+        TypeError, r"state must map names to Tensors, got SGD; pass its state_dict\(\)",
     ),
     "saving a method": (
         lambda w: mg.save(w.model.state_dict, w.folder / "a.npz"),
@@ -456,7 +455,7 @@ OPTIM = {
     "lr infinite": (lambda w: update(w, math.inf), ValueError, "lr must be a finite number .*, got inf"),
     "lr a string": (lambda w: update(w, "0.1"), ValueError, "lr must be a finite .*, got '0.1'"),
     "loss without graph": (
-        lambda w: optim.gradient_update(w.plain.sum(), [w.x]), RuntimeError, "loss must be one number made",
+        lambda w: optim.gradient_update(w.plain.sum(), [w.x]), RuntimeError, "loss must be one number computed from params, got tensor",
     ),
     "params one Tensor": (
         lambda w: optim.zero_grad(w.x), TypeError, r"params must list Tensors, got Tensor; write \[w\] or",
@@ -483,11 +482,11 @@ OPTIM = {
     ),
     "params half precision": (
         lambda w: optim.gradient_update(w.graph, [w.x, mg.ones(2, dtype="f2")]),
-        TypeError, r"params\[1\] must be writeable and float32 or float64: .*float16",
+        TypeError, r"params\[1\] must be writeable and float32 or float64, got .*float16",
     ),
     "params used up": (
         lambda w: optim.SGD(p for p in ()),
-        ValueError, "this generator has none left: make a list of it to use it twice",
+        ValueError, "this generator has none left; to use it twice, make a list of it",
     ),
     "beta": (
         lambda w: optim.momentum_update(w.graph, [w.x], [mg.zeros_like(w.x)], beta=-1),
@@ -508,15 +507,15 @@ OPTIM = {
     ),
     "parameter of a new shape": (
         lambda w: reshaped(optim.SGD([mg.ones(2, requires_grad=True)], momentum=0.9)),
-        RuntimeError, r"now float32 of shape \(30,\), does not fit its .* state any more, float32 \(2,\)",
+        RuntimeError, r"now float32 of shape \(30,\), no longer fits its gradient or state, float32 \(2,\)",
     ),
     "parameter read-only": (
         step_frozen,
-        RuntimeError, r"a parameter of shape \(2, 3\), .* must be writeable .*, got float32, read-only",
+        RuntimeError, r"a parameter of shape \(2, 3\) and its state must be writeable .*, got float32, read-only",
     ),
     "parameter half precision": (
         lambda w: halved(optim.SGD([mg.ones(2, requires_grad=True)])),
-        RuntimeError, r"a parameter of shape \(2,\), .* float32 or float64, got float16$",
+        RuntimeError, r"a parameter of shape \(2,\) and its state .* float32 or float64, got float16$",
     ),
     "step without gradients": (
         lambda w: optim.Adam([w.unused]).step(),

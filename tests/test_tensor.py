@@ -96,7 +96,7 @@ def test_a_vjp_that_nobody_needs_is_never_called():
 
 def test_a_graph_outlives_its_tensors():
     def make(x):
-        hidden = leaf(5.0)  # nobody else has it when backward() comes
+        hidden = leaf(5.0)  # nothing else refers to it when backward() is called
         return x * hidden
 
     x = leaf(3.0)
@@ -144,7 +144,7 @@ def test_leaves_own_their_gradients(way):
 
 def test_a_shared_gradient_is_not_written_to():
     x = leaf(1.0, 2.0)
-    y = x.view(2)  # hands on a view of the gradient it was given ...
+    y = x.view(2)  # passes on a view of the gradient it was given ...
     (y + y.clone() + x).sum().backward()  # ... and three contributions meet at x
     np.testing.assert_array_equal(x.grad.numpy(), [3, 3])
 
@@ -163,7 +163,7 @@ def test_a_result_that_retains_its_gradient():
     grads = []
     for lib in (mg, torch):
         x = lib.tensor([1.0, 2.0], requires_grad=True)
-        y = x + 1  # hands on what it is given
+        y = x + 1  # passes on what it is given
         z = y * 3
         loss = z.sum()
         for tensor in (x, y, z, loss):
@@ -400,7 +400,7 @@ def test_grad_must_fit(grad):
     (2 * x).backward()
     assert x.grad.item() == 3
     x.data = mg.ones(2)
-    assert x.grad is None  # it would not fit
+    assert x.grad is None  # it would no longer fit
     x.grad = mg.ones(2)
     x.grad = None
     assert x.grad is None
@@ -559,7 +559,7 @@ def test_python_protocols():
     for use in (lambda: len(one), lambda: list(one)):
         with pytest.raises(TypeError, match="0-d"):
             use()
-    with pytest.raises(RuntimeError, match="not true or false"):
+    with pytest.raises(RuntimeError, match="neither true nor false"):
         bool(x)
 
 
