@@ -1,6 +1,6 @@
 import os
 
-# Two processes run the tests. Without this, the threads of one would wait for those of the other.
+# Two processes run the tests. Without this, their threads would wait for each other.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from pathlib import Path

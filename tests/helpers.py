@@ -13,8 +13,8 @@ LECTURE = sorted(ROOT.glob("examples/[0-9]_*.py"))
 
 
 def child(*command, code=None, fails=0, environment=None, **options):
-    """Run Python with these arguments, or on `code`; it must end with the exit code `fails`, if
-    one is given."""
+    """Run Python with these arguments, or on `code`. Its exit code must be `fails`, unless that is
+    None."""
     if code is not None:
         command = "-c", code, *command
     done = subprocess.run(
@@ -35,7 +35,7 @@ def torch_mlp(hidden_dims, use_bias=True):
 
 
 def assert_drawn(picture):
-    """That more than a blank page was written: some pixels of many are not the background."""
+    """Assert that the picture is not blank: some of its many pixels are not background."""
     pixels = imread(picture)[..., :3]
     share = (pixels != pixels[0, 0]).any(-1).mean()
     assert min(pixels.shape[:2]) > 300 and 0.01 < share < 0.99

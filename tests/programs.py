@@ -4,12 +4,12 @@
 `shrink` makes a failing one short. A new operation is one line in OPERATIONS, anything else in
 STEPS: text in which each ``{word}`` is drawn by the function of this name in WORDS.
 
-A program runs in three worlds. `ours` is minigrad. `theirs` is PyTorch, and asked for nothing
-but its errors. The right numbers come from `kept`: PyTorch that keeps a copy of all that
-`backward` needs. There, changes in place never reach a gradient: it is that of the numbers
-which were used in the forward pass.
+A program runs in three worlds. `ours` is minigrad. `theirs` is PyTorch, of which only the errors
+are used. The right numbers come from `kept`: PyTorch with a copy of everything that `backward`
+needs. There, changes in place never affect a gradient, which belongs to the numbers that were
+used in the forward pass.
 
-To count messages: ``python tests/programs.py 0 2000``, for the seeds 0 to 1999.
+To count messages for the seeds 0 to 1999, run ``python tests/programs.py 0 2000``.
 """
 
 import collections
@@ -29,7 +29,7 @@ from torch.autograd.graph import saved_tensors_hooks
 import minigrad as mg
 from minigrad import functional
 
-# What makes a new Tensor. A line is used if minigrad has all that it names.
+# Ways to make a new Tensor. A line is used if minigrad has everything that it names.
 OPERATIONS = """
 {clear} + {partner}
 {clear} - {partner}
@@ -119,7 +119,7 @@ F.cross_entropy({scores}, {targets}, reduction={reduction})
 F.mse_loss({floating}, {alike})
 """
 
-# All other steps. A bar parts the lines of one that has several.
+# All other steps. A bar separates the lines of a step that has several.
 STEPS = """
 {new} = {leaf}
 {new} = {tensor}
@@ -172,7 +172,7 @@ m = {model} | y = m({example}) | s = m.state_dict() | m.load_state_dict({name: 2
 """
 
 TYPES = ["float32", "float64", "int64", "int32", "uint8", "bool"]
-SHAPES = [  # those of one program broadcast, as far as possible
+SHAPES = [  # the shapes of one program broadcast, as far as possible
     [(2, 3), (2, 3), (3,), (1, 3), (2, 1), ()],
     [(2, 2), (2, 2), (2,), (1, 2), ()],
     [(2, 1, 3), (2, 3), (3,), (2, 2, 1)],
@@ -191,8 +191,8 @@ class NothingFits(Exception):
 
 
 def clear(t):
-    """Whether rounding, which differs between the libraries, cannot carry a number over a
-    threshold: each is a multiple of 1/4, or away from all of these."""
+    """Whether rounding, which differs between the libraries, cannot carry a number across a
+    threshold: each number is a multiple of 1/4 or far from all of these."""
     away = (t.detach().double() * 4).frac().abs()
     return bool(((away == 0) | (away > 1e-3) & (away < 1 - 1e-3)).all())
 
@@ -202,8 +202,8 @@ def floating(t):
 
 
 class Draw:
-    """Random choices. `it` is the name of the Tensor that was drawn last, and `value` is this
-    Tensor, in PyTorch."""
+    """Random choices. `it` is the name of the Tensor that was drawn last, and `value` is that
+    Tensor in PyTorch."""
 
     def __init__(self, seed):
         self.random, self.world = random.Random(seed), world(torch)
@@ -266,7 +266,7 @@ class Draw:
         return self.leaf(shape, str(self.value.dtype)[6:], grad)
 
     def dim(self):
-        """A dimension of `it`; seldom of no dimensions, or one that it does not have."""
+        """A dimension of `it`; rarely no dimensions, or one that it does not have."""
         if self.value.ndim == 0 and self.below(5):
             raise NothingFits
         n = max(self.value.ndim, 1)
@@ -301,11 +301,11 @@ class Draw:
         return self.pick(given, given, square, f"{loss}.sum().backward()", f"{loss}.backward()")
 
     def used(self):
-        """The leaves that a graph has been made of: for it, minigrad keeps what they required."""
+        """The leaves of a graph; for that graph, minigrad keeps whether they required grad."""
         return [leaf for v in variables(self.world).values() for leaf in leaves_of(v)]
 
     def steady(self):
-        """Nothing, where no gradient is nearly 0: an optimiser might divide it by its size."""
+        """Nothing, if no gradient is nearly 0: an optimiser might divide it by its size."""
         grads = [v.grad for v in variables(self.world).values() if v.is_leaf]
         if not all(clear(grad) for grad in grads if grad is not None):
             raise NothingFits
@@ -405,7 +405,7 @@ class Program:
 
 
 def world(lib):
-    """What a program finds when it starts."""
+    """The variables that a program starts with."""
     F, types = (functional, np) if lib is mg else (torch.nn.functional, torch)
     found = {name: getattr(types, name) for name in [*TYPES, "float16"]}
     return found | dict(
@@ -414,7 +414,7 @@ def world(lib):
 
 
 def variables(world):
-    """All Tensors by name, those of models and their states included."""
+    """All Tensors by name, including those of models and their states."""
     found = {}
     for name, value in world.items():
         if isinstance(value, (mg.Tensor, torch.Tensor)):
@@ -432,21 +432,21 @@ def run(line, world, after=None):
         exec(line, world)
         if after is not None:
             after(world)
-    except Exception as error:  # which is not kept: it would keep the variables of its frames
+    except Exception as error:  # not kept: it would keep the variables of its frames alive
         return type(error), str(error)
 
 
 def disclaim(world):
-    """PyTorch says of a view that was made under no_grad that it requires grad, though no
-    gradient ever comes. Let it be what it is."""
+    """For a view made under no_grad, PyTorch says that it requires grad, but it never receives a
+    gradient. Correct that."""
     for name, v in world.items():
         if isinstance(v, torch.Tensor) and v._is_view() and v._base.requires_grad and v.is_leaf:
             world[name] = v.detach()
 
 
 def run_in_torch(line, world, keep=False):
-    """Run a line in PyTorch, as it is meant. Graphs stay. PyTorch's comparisons would wrap a
-    number that the dtype cannot hold, and it refuses to copy for a view."""
+    """Run a line in PyTorch as it is meant: graphs are retained, comparisons do not wrap a number
+    that the dtype cannot hold, and a view may copy."""
     line = line.replace(".backward(", ".backward(retain_graph=True, ")
     line = re.sub(r"(\w+|lib\..*\)) (<|<=|>|>=|==|!=) (-?[\d.]+)$", r"\1.double() \2 \3", line)
     line = re.sub(r"(\b[a-z]) (<|<=|>|>=|==|!=) ([a-z])$", r"\1.double() \2 \3.double()", line)
@@ -468,7 +468,7 @@ def leaves_of(t):
 
 
 class Stale:
-    """Whether a loss is swept again after one of its leaves has changed, which minigrad refuses."""
+    """Detects a second sweep from a loss after one of its leaves has changed: minigrad refuses it."""
 
     def __init__(self):
         self.swept = []  # nodes of losses, and what their leaves were then
@@ -488,7 +488,7 @@ def equal(a, b):
 
 
 def has(template):
-    """Whether minigrad has all the functions and methods that are named."""
+    """Whether minigrad has all functions and methods that are named."""
     names = re.findall(r"(?<!np)\.([a-z]\w*)", template)
     rooms = mg.Tensor, mg, functional, mg.nn, mg.optim, mg.nn.Module, mg.optim.SGD, copy
     return all(any(hasattr(room, name) for room in rooms) for name in names)
@@ -504,7 +504,7 @@ KNOWN_STEPS = STEPS.strip().splitlines()
 
 
 def calm(world):
-    """Whether no number is so large that rounding would hide faults, or infinite, or NaN."""
+    """Whether all numbers are finite, and small enough that rounding hides no faults."""
     tensors = variables(world).values()
     tensors = [*tensors, *(t.grad for t in tensors if t.is_leaf and t.grad is not None)]
     values = [t.detach().double() for t in tensors if t.numel()]
@@ -515,7 +515,7 @@ def program(seed):
     """Draw a program: leaves, steps, and at last gradients."""
     d, lines = Draw(seed), []
     leaves, between = ["{new} = {leaf}"] * 3, d.random.randint(2, 12)
-    operations = d.pick(0.3, 0.9)  # their share: fewer changes in place leave more to compare
+    operations = d.pick(0.3, 0.9)  # their share: with fewer changes in place, more is compared
     steps = [
         d.pick(*KNOWN if d.random.random() < operations else KNOWN_STEPS) for _ in range(between)
     ]
@@ -536,7 +536,7 @@ def program(seed):
 
 
 class Comparison:
-    """Our variables against the right ones. The tolerance is for rounding."""
+    """Compares our variables with the right ones, with a tolerance for rounding."""
 
     def __init__(self):
         self.scale, self.tolerance = 1, 1e-12
@@ -583,12 +583,12 @@ Verdict = collections.namedtuple("Verdict", "kind step text")
 
 
 def check(program):
-    """Run a program in the three worlds, until they part.
+    """Run a program in the three worlds until they differ.
 
-    The kind of the verdict is "same", also where all refuse; "ours raises", where PyTorch does
-    not; "theirs raises", where we do not, and our numbers are right (or LENIENT, and nobody
-    compares them); or "silent difference".
-    `step` is where the program ended, and `text` the message or the difference.
+    The kind of the verdict is "same" (also if all raise); "ours raises", if PyTorch does not;
+    "theirs raises", if ours does not and its numbers are right (or LENIENT, where they are not
+    compared); or "silent difference". `step` is where the program ended, and `text` is the message
+    or the difference.
     """
     ours, theirs, kept, comparison = world(mg), world(torch), world(torch), Comparison()
     stale, alive = Stale(), []
@@ -612,7 +612,7 @@ def check(program):
             return Verdict(kind, step, f"only PyTorch raises: {kept_error[1]}")
         if error:  # PyTorch may have done half of it
             return Verdict("same", step, error[1])
-        # A leaf that nobody holds gets no gradient in minigrad, even if its `grad` is held.
+        # A leaf that no variable holds gets no gradient in minigrad, even if its `grad` is held.
         alive += [v for v in variables(ours).values() if v.is_leaf and v._grad is not None]
         text = comparison.difference(ours, kept)
         if text:
@@ -625,7 +625,7 @@ def check(program):
 
 
 def copied_for_a_view(line, world):
-    """Whether minigrad's view, unlike any of PyTorch's, does not share memory."""
+    """Whether minigrad's view does not share memory; PyTorch's views always do."""
     view = re.match(r"(?:with no_grad\(\): )?(\w) = (\w)(?:\.T)?\.view\(", line)
     if view is None or view[1] == view[2]:
         return False
@@ -635,8 +635,8 @@ def copied_for_a_view(line, world):
 
 @contextlib.contextmanager
 def quiet():
-    """No warnings of what programs do on purpose, such as dividing by 0; and one thread, since
-    waiting for others takes longer than small arrays."""
+    """No warnings about what programs do on purpose, such as dividing by 0; and one thread, because
+    for small arrays, waiting for others takes longer than the work."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -647,7 +647,7 @@ def quiet():
 
 
 def shrink(program):
-    """The program without the lines that its verdict does not need."""
+    """The program without the lines that do not affect its verdict."""
     lines, kind = program.lines, check(program).kind
     for i in reversed(range(len(lines))):
         shorter = Program(lines[:i] + lines[i + 1 :], program.seed)
@@ -657,7 +657,7 @@ def shrink(program):
 
 
 def pattern(text):
-    """A message without its numbers, to be counted."""
+    """A message without its numbers, for counting."""
     return re.sub(r"-?\b\d[\d.e-]*", "#", text.partition("\n")[0])[:150]
 
 

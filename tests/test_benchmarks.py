@@ -282,7 +282,7 @@ def test_two_versions_are_compared(tmp_path):
     [row] = json.loads((tmp_path / "figures.json").read_text())["rows"]
     there, here = row["microseconds"].values()
     assert row["name"] in printed and row["ratio"] == pytest.approx([there / here] * 3)
-    assert not list((tmp_path / "aside").iterdir())  # the other version is gone
+    assert not list((tmp_path / "aside").iterdir())  # the other version has been removed
     said = run("training", "--against", "nothing", fails=1).stderr
     assert said.startswith("--against: git says") and said.count("\n") == 1
 

@@ -1,4 +1,4 @@
-"""What changes in place between the forward and the backward pass: an error, or the right gradient."""
+"""Changes in place between the forward and backward passes: an error, or the right gradient."""
 
 import copy
 import functools
@@ -228,7 +228,7 @@ def test_a_loss_that_adds_up():
     loss.backward()
     assert w.grad.tolist() == [6, 6]
     w.grad = None
-    partial[0].backward()  # it was computed from the old value
+    partial[0].backward()  # computed from the old value
     assert w.grad.tolist() == [1, 1]
 
 
@@ -280,7 +280,7 @@ def test_a_tensor_whose_memory_another_one_uses_cannot_record_in_place(share, fr
             changed += w[: changed.numel()].reshape(changed.shape)
     np.testing.assert_array_equal(a.detach().numpy(), before)
     del other, changed
-    a += w  # nobody else is there any more
+    a += w  # no other Tensor shares the memory any more
     np.testing.assert_array_equal(a.detach().numpy(), before + [3, 4])
     later = a[0:1]
     later.sum().backward()

@@ -1,4 +1,4 @@
-"""What the scripts of the lecture conclude holds for every seed; each runs quickly, too."""
+"""The conclusions of the lecture's scripts hold for every seed; each script also runs quickly."""
 
 import re
 
@@ -9,7 +9,7 @@ PAGE = ROOT / "docs" / "lecture.md"
 
 
 def claims(folder, script, *arguments, **environment):
-    """Run a script of the lecture; its pictures must not be blank. {claim: whether it holds}"""
+    """Run a script of the lecture and return {claim: whether it holds}; no picture may be blank."""
     done = child(
         script, "--out", folder / "pictures", *arguments, timeout=600,
         environment={"PYTHONIOENCODING": "ascii"} | environment,

@@ -164,7 +164,7 @@ def test_train_mlp_does_not_swing(tmp_path, seed):
 
 @pytest.fixture
 def no_torchvision(tmp_path):
-    """An environment in which torchvision cannot be imported and no MNIST lies about."""
+    """An environment without torchvision and without MNIST."""
     (tmp_path / "torchvision.py").write_text("raise ImportError('not here')")
     return {"PYTHONPATH": str(tmp_path), "MINIGRAD_DATA": str(tmp_path)}
 
@@ -369,7 +369,7 @@ def numbers(pattern, printed):
 def lecture(folder, script, *arguments, encoding="ascii"):
     """What a script of the lecture prints; its pictures must not be blank."""
     printed, _ = run(folder, script, "--out", "pictures", *arguments, encoding=encoding)
-    assert "?" not in printed  # every character that ASCII lacks has its replacement
+    assert "?" not in printed  # every character that is not in ASCII has a replacement
     named = re.findall(r"pictures/(\w+\.\w+)", printed)
     assert named and sorted(named) == sorted(p.name for p in (folder / "pictures").iterdir())
     for name in named:

@@ -1,10 +1,10 @@
-"""Every operation, once declared: against PyTorch, against finite differences, and damaged.
+"""Every operation, declared once: against PyTorch, against finite differences, and damaged.
 
 A function in the table is called with minigrad Tensors and with PyTorch ones, together with
 `functional` or `torch.nn.functional`: the two libraries share their names.
 
-Hypothesis draws what they are tried on: a strategy describes values, `st.data()` lets a test
-draw as it runs, and `given(strategy)(check)()` runs `check` on many draws.
+Hypothesis draws the inputs: a strategy describes values, `st.data()` lets a test draw as it runs,
+and `given(strategy)(check)()` runs `check` on many draws.
 """
 
 import itertools
@@ -53,14 +53,14 @@ WITH_ZEROS = ANY | st.just(0.0)
 
 @dataclass
 class Operation:
-    """A differentiable function, and what it is tried on."""
+    """A differentiable function, and the inputs to try it on."""
 
     function: Callable  # of F, the inputs and, by name, the settings
-    shapes: st.SearchStrategy  # of as many shapes as there are inputs
+    shapes: st.SearchStrategy  # one shape for each input
     settings: Callable = lambda *shapes: {}  # from the shapes to strategies by name
-    smooth: tuple = (ANY, ANY, ANY)  # numbers, input by input, where it has a derivative
-    wild: st.SearchStrategy = WILD  # numbers where it should still do what PyTorch does
-    unique: bool = False  # whether ties are no place for finite differences
+    smooth: tuple = (ANY, ANY, ANY)  # for each input, numbers where it has a derivative
+    wild: st.SearchStrategy = WILD  # numbers where it should still agree with PyTorch
+    unique: bool = False  # whether finite differences fail at ties
 
 
 def one(**limits):
@@ -68,7 +68,7 @@ def one(**limits):
 
 
 def dim(shape):
-    length = max(len(shape), 1)  # PyTorch lets an array of no dimension have dim 0
+    length = max(len(shape), 1)  # in PyTorch, a 0-d array has dim 0
     return st.integers(-length, length - 1)
 
 
@@ -81,7 +81,7 @@ def dims(shape):
 
 def indices(shape):
     basic = hnp.basic_indices(shape, allow_newaxis=True).filter(
-        lambda index: all(  # PyTorch knows no negative steps
+        lambda index: all(  # PyTorch has no negative steps
             part.step is None or part.step > 0
             for part in (index if isinstance(index, tuple) else (index,))
             if isinstance(part, slice)
@@ -125,7 +125,7 @@ def reduced():
 
 
 def marked_targets(shape, weight):
-    rows, classes = shape  # -1 stands for the index to ignore, whatever that is
+    rows, classes = shape  # -1 is replaced by the index to ignore
     right = hnp.arrays(np.int64, rows, elements=st.integers(-1, classes - 1))
     settings = {
         "targets": right.filter(lambda targets: (targets > 0).any()),  # a mean exists
@@ -170,7 +170,7 @@ def ends(shape):
 
 @st.composite
 def joinable_shapes(draw):
-    """Shapes that differ in one dimension only, or are (0,), which PyTorch's cat leaves out."""
+    """Shapes that differ in one dimension only, or are (0,), which PyTorch's cat skips."""
     before, after = draw(shapes(max_dims=1)), draw(shapes(max_dims=1))
     lengths = draw(st.lists(st.none() | st.integers(0, 3), min_size=3, max_size=3))
     return tuple((0,) if n is None else (*before, n, *after) for n in lengths)
@@ -385,7 +385,7 @@ def agrees_with_pytorch(data, operation, dtype, change=None):
     pairs = [(out.detach(), expected.detach())] + [(x.grad, y.grad) for x, y in zip(ours, theirs)]
     for x, y in pairs:
         assert str(x.dtype) == str(y.dtype).removeprefix("torch.")
-        # where large numbers cancel, what is left of them is round-off
+        # where large numbers cancel, only round-off is left
         np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance * max(sizes) ** 2)
         assert x.shape == tuple(y.shape)
     for a, kept in zip(inputs, before):
@@ -423,11 +423,11 @@ METHODS = {
     "div": "__truediv__",
     "remainder": "__mod__",
     "reverse_dims": "T",
-}  # those that go by another name
+}  # those with another name
 
 
 def test_no_place_of_an_operation_is_forgotten():
-    """CONTRIBUTING.md names them: the docstring, this table, the method, and the export."""
+    """CONTRIBUTING.md lists the places: the docstring, this table, the method, and the export."""
     tried = set()
     for operation in OPERATIONS.values():
         wild = calls(operation, "float32", itertools.repeat(operation.wild))
@@ -470,7 +470,7 @@ def first_slice(grad, shape, node):
     for _ in range(grad.ndim - len(shape)):
         grad = grad[0] if len(grad) else grad.sum(0)
     grad = grad[tuple(slice(length) for length in shape)] if shape else grad
-    return grad if grad.shape == shape else np.zeros(shape)  # nothing is left of an empty one
+    return grad if grad.shape == shape else np.zeros(shape)  # an empty one has no first slice
 
 
 def average(grad, shape, node):
@@ -494,7 +494,7 @@ def test_a_missing_unbroadcast_is_noticed(name, wrong):
     "wrong_shape",
     [
         lambda grad: grad[0],  # an axis too few
-        lambda grad: grad[None],  # an axis too many, which the result has not
+        lambda grad: grad[None],  # an axis too many, which the result lacks
         lambda grad: np.repeat(grad, 2, 0),  # longer than the result
         lambda grad: np.repeat(grad, 2, 1),
     ],
@@ -536,7 +536,7 @@ def test_writing_into_the_gradient_that_was_given_is_noticed(name):
         )
 
 
-# Values where a formula of its own would go wrong
+# Values where the plain formula would go wrong
 
 
 @pytest.mark.parametrize("reduce", [lambda a: a.max(), lambda a: a.max(0).values])
@@ -628,7 +628,7 @@ def test_gradcheck_asks_about_no_kink_where_f_is_smooth(f, x, wrong):
 
 def test_gradcheck_tries_the_layout_it_is_given():
     @mg.operation
-    def square(x):  # wrong for what is not contiguous
+    def square(x):  # wrong for arrays that are not contiguous
         flat = x.ravel("K")
         return x**2, lambda G: (2 * flat * G.ravel()).reshape(x.shape)
 

@@ -1,8 +1,8 @@
-"""Random graphs: the gradients of all leaves, beside PyTorch's on the same graph.
+"""Random graphs: the gradients of all leaves, compared with PyTorch's on the same graph.
 
-A graph is drawn as a list of steps. Each step applies an operation to values that exist
-already, leaves or results, as often as the draw likes: values are reused, diamonds and
-self-additions arise, views are taken of views.
+A graph is drawn as a list of steps. Each step applies an operation to values that already exist,
+leaves or results. So values are reused, diamonds and self-additions arise, and views are taken of
+views.
 """
 
 import numpy as np
@@ -76,7 +76,7 @@ def graphs(draw):
 
 
 def run(leaves, steps, F):
-    """The sum of all values of a graph, each with a weight of its own."""
+    """The weighted sum of all values of a graph; each has a different weight."""
     values = list(leaves)
     for name, a, b in steps:
         values.append(STEPS[name](F, values[a], values[b]))

@@ -84,7 +84,7 @@ print(sum(sum(s.cache_hits.values()) for s in stats), sum(sum(s.cache_misses.val
 @compiled
 @pytest.mark.parametrize("cold, warm", [("", ""), ("", CALLED_BACK), (CALLED_BACK, "")])
 def test_kernels_are_cached_on_disk(cold, warm, tmp_path):
-    """With whichever function the products were done when they were compiled, and are now."""
+    """Whichever function did the products when they were compiled, and does them now."""
     counts = []
     for name, register in (("cold.npz", cold), ("warm.npz", warm)):
         code, environment = register + TRAIN + COUNT, {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
@@ -118,7 +118,7 @@ def test_without_a_place_for_the_cache_kernels_still_compile():
     )
 )
 def test_the_product_is_its_definition(pair):
-    """In plain Python, which the compiled kernels are compared with below."""
+    """In plain Python, with which the compiled kernels are compared below."""
     a, b = pair
     out = np.full((len(a), b.shape[1]), np.nan, a.dtype)
     products.product(a, b, out)
@@ -154,7 +154,7 @@ print(blas.library())
 @compiled
 @pytest.mark.parametrize("by", [pytest.param("NumPy has loaded", marks=wheels), "np.matmul"])
 def test_the_compiled_product_in_any_layout(by):
-    """Lengths of 0 and 1, for which our own loops take over, included."""
+    """Including lengths of 0 and 1, for which our own loops take over."""
     code = "from test_kernels import *\n" + (CALLED_BACK if by == "np.matmul" else "") + PRODUCTS
     assert by in child(code=code, environment=HERE).stdout
 
@@ -169,7 +169,7 @@ def test_shapes_that_do_not_fit_are_an_error():
 @wheels
 def test_a_function_that_is_missing_or_computes_something_else_is_not_trusted(monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(blas, "TRANSPOSED", blas.PLAIN)  # not what the trial wants
+        patch.setattr(blas, "TRANSPOSED", blas.PLAIN)  # gives a wrong result in the trial
         assert blas.find() is None
     without_gemm = ctypes.CDLL(None)
     monkeypatch.setattr(ctypes, "CDLL", lambda name: without_gemm)
@@ -192,7 +192,7 @@ for name, dispatcher in vars(kernels).items():
 
 @compiled
 def test_no_product_goes_through_another_blas(tmp_path):
-    """What is there: kernels compiled as a whole, with our symbols in them and none of Numba's."""
+    """Kernels are compiled as a whole, with our symbols in them and none of Numba's."""
     environment = HERE | {"NUMBA_CACHE_DIR": str(tmp_path)}  # Numba caches no LLVM
     printed = child(code="from test_kernels import *\n" + LLVM, environment=environment).stdout
     assert printed.splitlines() == [
@@ -255,7 +255,7 @@ for dtype in ("f4", "f8"):
 
 @compiled
 def test_a_step_makes_five_products():
-    """Two forward, two for the weights, one for the hidden layer; none goes anywhere else."""
+    """Two forward, two for the weights, one for the hidden layer, and no product elsewhere."""
     printed = child(code="from test_kernels import *\n" + COUNTED, environment=HERE).stdout
     assert printed.splitlines() == [
         " ".join([d] * 5) for d in ("float32", "float64") for _ in "1234"

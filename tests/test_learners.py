@@ -1,4 +1,4 @@
-"""What people write who come from PyTorch, NumPy, micrograd or a first course."""
+"""Code as people write it who know PyTorch, NumPy, micrograd or a first course."""
 
 import re
 

@@ -16,19 +16,19 @@ from minigrad import datasets, functional as F, nn, optim
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread():
-    """Products this small are slow on several threads, beside other busy programs."""
+    """Products this small are slow on several threads while other programs are busy."""
     with threadpool_limits(1):
         yield
 
 
-ROWS = {}  # by what is seen
+ROWS = {}  # by symptom
 
 
 def row(symptom, seen, gone):
     """Register a function of a seed and of whether the cause is removed.
 
-    `seen` says whether the numbers that it returns show the symptom, `gone` whether they are
-    those of a training that works.
+    `seen` says whether the numbers that it returns show the symptom, `gone` whether training
+    works.
     """
 
     def register(function):

@@ -34,7 +34,7 @@ def train(seed, steps):
 
 
 def run(code, *arguments, environment=None, **options):
-    """What a Python program prints that may call `train` and all else that is imported here."""
+    """What a Python program prints; it may use `train` and everything that is imported here."""
     # compiled, even if the suite runs with plain Python: twenty thousand steps would take hours
     always = {"PYTHONPATH": str(Path(__file__).parent), "NUMBA_DISABLE_JIT": "0"}
     environment = always | (environment or {})
@@ -117,7 +117,7 @@ def test_same_seed_same_bits():
 
 
 def without_rights():
-    """Take from root the right to write where the permissions forbid it."""
+    """Deny root the right to write where the permissions forbid it."""
     PR_CAPBSET_DROP, CAP_DAC_OVERRIDE = 24, 1
     ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, 0, 0, 0)
 

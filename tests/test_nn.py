@@ -110,7 +110,7 @@ def test_a_tied_weight_loads_under_both_names_as_pytorch_saves_it():
     ours.load_state_dict(state)
     np.testing.assert_array_equal(ours[2].weight.detach().numpy(), state["2.weight"])
     del state["0.weight"]
-    ours.load_state_dict(state)  # one of its names is enough
+    ours.load_state_dict(state)  # one of the names is enough
     with pytest.raises(RuntimeError, match="2.weight: differs from another name of the same"):
         ours.load_state_dict(state | {"0.weight": state["2.weight"] + 1})
 
@@ -119,7 +119,7 @@ def test_a_tied_weight_loads_under_both_names_as_pytorch_saves_it():
 
 
 def both(build):
-    """The same model of ours and of PyTorch."""
+    """The same model in minigrad and in PyTorch."""
     return build(nn), build(torch_nn)
 
 
@@ -156,7 +156,7 @@ def test_train_and_eval_reach_every_module():
     ):  # fmt: skip
         assert change() is model
         assert all(module.training is expected for module in modules)
-    assert nn.ReLU().training  # of no other module
+    assert nn.ReLU().training  # no other module has changed
 
 
 def test_gradients_of_a_model_are_forgotten_and_switched_off():
@@ -206,7 +206,7 @@ def everybody_knows_everybody():
 
 def a_chain_of_thousands():
     root = node = Node()
-    for _ in range(1200):  # more than Python's calls may nest
+    for _ in range(1200):  # deeper than Python's recursion limit
         node.next = Node()
         node.next.before, node = node, node.next
     return root, ["next." * i + "weight" for i in range(1201)]
@@ -293,7 +293,7 @@ def test_two_parameters_of_one_name_are_an_error(attributes):
 
 
 def test_a_model_is_loaded_wholly_or_not_at_all():
-    """The last parameter cannot take its numbers: it is read-only, or they overflow."""
+    """The last parameter cannot hold its numbers: it is read-only, or they overflow."""
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     before = [p.tolist() for p in model.parameters()]
     state = {name: np.ones(value.shape) for name, value in model.state_dict().items()}
@@ -306,11 +306,11 @@ def test_a_model_is_loaded_wholly_or_not_at_all():
     assert [p.tolist() for p in model.parameters()] == before
 
 
-# Small modules and losses, beside PyTorch's
+# Small modules and losses, compared with PyTorch's
 
 
 def compare(ours, theirs, x, *targets):
-    """That result, gradient and repr are PyTorch's."""
+    """Assert that result, gradient and repr are PyTorch's."""
     a, b = mg.tensor(x, requires_grad=True), torch.tensor(x, requires_grad=True)
     out = ours(a, *targets)
     expected = theirs(b, *map(torch.tensor, targets))
@@ -321,7 +321,7 @@ def compare(ours, theirs, x, *targets):
     np.testing.assert_allclose(out.detach(), expected.detach(), rtol=1e-12)
     np.testing.assert_allclose(a.grad, b.grad, rtol=1e-10, atol=1e-14)
     assert repr(ours) == repr(theirs)
-    plain = ours(x, *targets)  # arrays and lists are as good
+    plain = ours(x, *targets)  # arrays and lists work as well
     np.testing.assert_array_equal(plain, out.detach())
 
 

@@ -1,4 +1,4 @@
-"""Dtypes, comparisons, indices, masks: every number is the one that was meant."""
+"""Dtypes, comparisons, indices, masks: every number is the intended one."""
 
 import operator
 
@@ -24,7 +24,7 @@ def within(dtype):
 @pytest.mark.parametrize("dtype", INTEGERS)
 @given(data=st.data())
 def test_integers_are_divided_as_numbers(dtype, data):
-    """Whatever the dtype of the divisor would wrap to, and on either side."""
+    """On either side, though the dtype of the other operand would wrap them."""
     shape = data.draw(st.sampled_from([(), (2,)]))
     pixels = np.full(shape, data.draw(within(dtype)), dtype)
     number = data.draw(st.integers(-(2**40), 2**40) | st.sampled_from([256, 1000, -1, 0.5]))
@@ -79,7 +79,7 @@ def test_floats_that_an_integer_dtype_cannot_hold():
     for number in (256.0, -1.0, np.nan, np.inf):
         with pytest.raises(OverflowError, match="uint8 holds integers from 0 to 255"):
             x[0] = number
-    x[0] = 2.75  # cut off, as in PyTorch
+    x[0] = 2.75  # truncated, as in PyTorch
     assert x.tolist() == [2, 0]
 
 

@@ -1,4 +1,4 @@
-"""Gradient descent and its variants: single steps, and whole trainings beside PyTorch."""
+"""Gradient descent and its variants: single steps, and whole training runs next to PyTorch's."""
 
 import re
 
@@ -63,7 +63,7 @@ def test_gradient_update_refuses_a_parameter_without_gradient():
     with pytest.raises(RuntimeError, match=r"params\[1\] of shape \(3,\) has no gradient"):
         optim.gradient_update((w * w).sum(), [w, unused], lr=0.1)
     assert w.tolist() == [1, 1]
-    unused.sum().backward()  # a gradient of another loss is none of this one
+    unused.sum().backward()  # a gradient from another loss does not count
     with pytest.raises(RuntimeError, match=r"params\[1\] of shape \(3,\) has no gradient"):
         optim.gradient_update((w * w).sum(), [w, unused], lr=0.1)
 
@@ -97,7 +97,7 @@ def test_the_velocity_and_the_mean_square_are_the_callers():
 )  # fmt: skip
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of kernels that run as plain Python
 def test_optimizers_under_odd_gradients_as_in_pytorch(name, settings):
-    """Gradients by hand: missing at first, huge, infinite, NaN, then ordinary again."""
+    """Gradients set by hand: missing at first, huge, infinite, NaN, then ordinary again."""
     gradients = [(1.0, None), (2.0, None), (3.0, 4.0), (1e5, 1.0), (1.0, np.inf), (1.0, np.nan)]
     ours = [mg.ones(2, requires_grad=True) for _ in range(2)]
     theirs = [torch.ones(2, requires_grad=True) for _ in range(2)]
@@ -277,7 +277,7 @@ DAMAGES = [
 @pytest.mark.parametrize("kind", KINDS)
 @given(good=st.integers(0, 3), after=st.integers(0, 1), steps=st.integers(0, 2))
 def test_a_step_moves_all_parameters_or_none(kind, damage, good, after, steps):
-    """Of a few parameters, the one after the first `good` ones is damaged."""
+    """The parameter after the first `good` ones is damaged."""
     if kind == "SGD" and damage in (freeze_state, reshape):
         return  # without momentum, the optimiser uses no state
     params = [mg.ones(2, requires_grad=True) for _ in range(good + 1 + after)]
@@ -317,8 +317,8 @@ def test_a_state_is_loaded_wholly_or_not_at_all(data, kind):
     assert sorted(re.findall(r"\n  (\S+): got", str(raised.value))) == sorted(bad)
 
 
-# Whole trainings beside PyTorch. An entry makes, from the parameters, what takes a step from
-# a loss: ours, then PyTorch's.
+# Whole training runs next to PyTorch's. An entry turns the parameters into a function that takes
+# a step from a loss: ours, then PyTorch's.
 
 
 def with_state(update, **settings):
@@ -394,9 +394,10 @@ STEPS = 5 if numba.config.DISABLE_JIT else 200  # plain Python takes a second fo
 def train_both(optimizer, hidden_dims, use_bias, dtype, steps=STEPS):
     """The difference of our loss from PyTorch's, and the largest difference of a parameter.
 
-    In float32, that of a typical parameter: some units may differ. RMSprop and Adam divide a
-    gradient by its own size. Where one example alone makes it, and round-off decides on which
-    side of 0 the ReLU's input falls, all weights of the unit move with one library only.
+    In float32, it is that of a typical parameter instead, because some units may differ: RMSprop
+    and Adam divide a gradient by its own size. If a gradient comes from a single example, and
+    round-off decides on which side of 0 the ReLU's input falls, all weights of that unit move in
+    one library only.
     """
     rng = np.random.default_rng(0)
     mg.manual_seed(0)

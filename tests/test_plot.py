@@ -32,7 +32,7 @@ def test_training_curves(epochs, untrained, tmp_path):
 
 
 def test_training_curves_stand_where_their_numbers_were_taken(tmp_path):
-    """Means over an epoch at its middle, validation at its end, the untrained model at 0."""
+    """Means over an epoch are at its middle, validation at its end, the untrained model at 0."""
     figure = plot.training_curves(
         history(2), tmp_path / "curves.svg", baselines={"linear": (0.25, 0.875)}
     )

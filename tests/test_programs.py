@@ -1,7 +1,7 @@
 """Random programs give the same numbers in minigrad as in PyTorch, or an error.
 
-This guards all that programs.py can write. The last test guards the guard: it plants faults, and
-the programs of an ordinary run must find each.
+This covers everything that programs.py can write. The last test checks the check: it plants faults,
+and the programs of an ordinary run must find each of them.
 """
 
 import functools
@@ -91,7 +91,7 @@ def test_programs_mostly_run_to_their_end():
 
 
 def method(names, make):
-    """Replace methods of Tensor by what `make` makes of each."""
+    """Replace methods of Tensor by the result of `make` for each."""
 
     def plant(patch):
         for name in names.split():
@@ -120,7 +120,7 @@ def edit(owner, name, old, new):
 
 
 def skip(owner, name):
-    """Let a function do nothing."""
+    """Make a function do nothing."""
     return lambda patch: patch.setattr(owner, name, lambda *_: None)
 
 
@@ -135,7 +135,7 @@ def truncated(old):
 
 
 def read_as_integers(old):
-    """A mask without elements is taken for a list of no integers."""
+    """A mask without elements is read as an empty list of integers."""
 
     def getitem(a, index):
         empty = isinstance(index, mg.Tensor) and index.numel() == 0
@@ -145,7 +145,7 @@ def read_as_integers(old):
 
 
 def uncopied(old):
-    """The gradient of an indexed Tensor goes where the index points at `backward`."""
+    """The gradient of an indexed Tensor goes where the index points at the time of `backward`."""
 
     @mg.operation
     def getitem(x, *, index):

@@ -186,7 +186,7 @@ def test_a_block_is_left_in_another_thread_or_context(leave, shared):
 
 @given(st.data())
 def test_any_order_in_any_contexts(data):
-    """Each context against a set of the blocks that keep recording off there."""
+    """Compare each context with a set of the blocks that keep recording off in it."""
     contexts, entered = [(contextvars.copy_context(), set())], []
     for _ in range(data.draw(st.integers(1, 25), "steps")):
         context, off = data.draw(st.sampled_from(contexts), "in")
@@ -196,7 +196,7 @@ def test_any_order_in_any_contexts(data):
             context.run(next, block)
             off.add(block)
             entered.append((block, off))
-            # One more stands for all that were left where they were entered.
+            # One more is in place of all blocks that were left where they were entered.
             assert len(context[no_grad_blocks]) <= len(entered) + 1
         elif action == "copy":
             contexts.append((context.copy(), set(off)))
@@ -234,7 +234,7 @@ def test_blocks_do_not_pile_up():
                 contextvars.copy_context().run(in_copies, depth - 1)
 
     def in_later_copies():
-        """As a function that lets the event loop call it again later."""
+        """Like a function that makes the event loop call it again later."""
         context = contextvars.copy_context()
         for _ in range(50):
             context = context.run(later_copy)
@@ -256,7 +256,7 @@ def test_blocks_do_not_pile_up():
 
 
 def test_the_garbage_collector_may_come_at_any_time():
-    """It ends generators even while this context enters or leaves a block."""
+    """It may end generators even while this context enters or leaves a block."""
 
     def in_a_cycle():
         generator = holder()
@@ -290,7 +290,7 @@ def suspend(value):
 
 
 def generator_body(see):
-    """It answers what it gets, catches a KeyError, and may hold out against being closed."""
+    """It yields what it is sent, catches a KeyError, and may refuse to be closed."""
     got = None
     try:
         for _ in range(4):
@@ -398,7 +398,7 @@ KINDS = {
 of_each_kind = pytest.mark.parametrize("body, answers, is_kind", KINDS.values(), ids=KINDS.keys())
 
 
-# Python itself complains of an asynchronous generator that holds out against being closed.
+# Python itself complains about an asynchronous generator that refuses to be closed.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @of_each_kind
 @given(script=scripts)
@@ -548,5 +548,5 @@ assert mg.is_grad_enabled()
 
 
 def test_a_generator_may_be_collected_while_a_block_is_entered():
-    """To set a ContextVar then, a second time, ends Python 3.11 with a segmentation fault."""
+    """Setting a ContextVar a second time at that moment makes Python 3.11 crash."""
     child(code=COLLECTED)

@@ -1,4 +1,4 @@
-"""The strategies that `minigrad.testing` offers."""
+"""The strategies and checks in `minigrad.testing`."""
 
 import re
 from unittest import mock

@@ -1,4 +1,4 @@
-"""Several threads for one product: the same bits for any number, beside threads, forks and ends."""
+"""Several threads share a product: the same bits for any number, also with forks and at exit."""
 
 import os
 import signal
@@ -72,7 +72,7 @@ def test_blocks_are_small_for_few_rows_and_few_otherwise(sizes):
 
 
 def test_large_products_of_an_operation_take_part(rng=np.random.default_rng(0)):
-    """x @ y and its gradients, as well as `linear`, which has the kernels of its own."""
+    """x @ y and its gradients, as well as `linear`, which has kernels of its own."""
     x, y = (mg.tensor(rng.normal(size=(200, 200)), requires_grad=True) for _ in range(2))
     job = threads.crew[threads.FREE] >> 32
     (x @ y).sum().backward()
@@ -282,7 +282,7 @@ with threads._starting:  # interrupted here
 
 
 def test_products_after_the_end_of_minigrad_start_no_workers():
-    """By other threads, or by what was registered earlier. Python 3.12 starts no threads then."""
+    """In other threads, or in exit handlers. Python 3.12 cannot start threads then."""
     code = """
 import atexit, os
 def late():
@@ -378,7 +378,7 @@ SHAPES = [
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 @pytest.mark.parametrize("shapes", SHAPES)
 def test_the_library_never_multiplies_with_several_threads(shapes, dtype, monkeypatch):
-    """Its bits would depend on whether another thread of Python multiplies at that moment."""
+    """Its bits would depend on whether another Python thread multiplies at that moment."""
     rng = np.random.default_rng(0)
     x, y = (mg.tensor(rng.normal(size=shape).astype(dtype), requires_grad=True) for shape in shapes)
     expected = x.array @ y.array
