@@ -65,7 +65,7 @@ USE = {
         "cuda": "the CPU: minigrad has nothing else, so leave this out",
         "device": "the CPU: minigrad has nothing else, so leave this out",
         "dim": "ndim",
-        "expand": "broadcasting, which arithmetic does by itself",
+        "expand": "broadcasting, which arithmetic does automatically",
         "fill_": "x[...] = value",
         "dot": "x @ y",
         "gather": "x[rows, indices]",

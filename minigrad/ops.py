@@ -38,7 +38,7 @@ def rule(*texts: str, dtypes: str = "common") -> Callable[[Operation], Operation
     Parameters
     ----------
     *texts : str
-        One for each input. {0}, {1}, ... are the names of the inputs, {out} that of the result.
+        One for each input. {0}, {1}, ... stand for the names of the inputs, {out} for the result.
         If the operation takes any number of inputs (``*arrays``), one text serves them all.
     dtypes : {"common", "number", "float", "same", "kernel"}
         How the inputs get one dtype. "common": PyTorch's promotion. "number": the same, but bools

@@ -405,7 +405,7 @@ class Adam(Optimizer):
     >>> optimizer = Adam([w], lr=0.1)
     >>> (w * w).backward()
     >>> optimizer.step()
-    >>> w  # after one step, the corrected means are 6 and 6²: their quotient is the sign
+    >>> w  # the gradient is 6, so m̂ = 6 and √v̂ = 6: the first step has length lr
     tensor(2.9000, requires_grad=True)
     """
 

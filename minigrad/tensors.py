@@ -201,7 +201,7 @@ def _bitwise(ufunc: np.ufunc, *inputs: Any) -> Tensor:
 
 
 def _without_gradient(ufunc: np.ufunc, arrays: Sequence[Any]) -> Tensor:
-    """The result of a ufunc on arrays or numbers, outside the graph."""
+    """The result of a ufunc (an elementwise function of NumPy's), outside the graph."""
     try:
         return Tensor(ufunc(*arrays, order="C"))
     except ValueError as error:
@@ -363,8 +363,8 @@ class Tensor:
     def grad(self) -> Tensor | None:
         """The gradient that `backward` has accumulated, in this Tensor's shape and dtype.
 
-        Leaves keep one, as do results that called `retain_grad`. For others it is None, with a
-        warning.
+        Leaves keep one, as do results on which `retain_grad` was called. For other results it is
+        None, with a warning.
         """
         if self._grad is None and self._node is not None and self._node.tensor is None:
             warnings.warn(
@@ -761,7 +761,7 @@ class Tensor:
         return apply(more_ops.unsqueeze, self, dim=dim)
 
     def flatten(self, start_dim: int = 0, end_dim: int = -1) -> Tensor:
-        """Merge the dimensions from ``start_dim`` to ``end_dim`` into one."""
+        """Merge the dimensions from ``start_dim`` to ``end_dim``; if they are one, return self."""
         if self.ndim > 0 and ops.as_dim(start_dim, self.ndim) == ops.as_dim(end_dim, self.ndim):
             return self
         return apply(more_ops.flatten, self, start_dim=start_dim, end_dim=end_dim)

@@ -183,7 +183,7 @@ def damage(out: Tensor, change: Callable[[Any], Any]) -> Tensor:
 
 
 def overwrite(x: Tensor) -> None:
-    """Change all numbers of ``x`` in place, as an optimiser or a careless user does."""
+    """Change all numbers of ``x`` in place, as an optimiser or a careless user might."""
     with no_grad():
         x.detach()[...] = np.where(np.isfinite(x.array), 2.5 - x.array, 1.5)
 

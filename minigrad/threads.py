@@ -38,7 +38,7 @@ from numpy import ndarray as Array
 from .blas import PLAIN, ROWS, SYMBOLS, found
 from .caching import kernel
 
-SMALL = 262_144  # up to this many multiplications, OpenBLAS uses one thread by itself
+SMALL = 262_144  # up to this many multiplications, OpenBLAS itself uses one thread
 SMALL_VECTOR = 9_000  # the same for a matrix and a vector, or for two vectors
 MOST = 16  # the most blocks of a product, unless small blocks are faster
 MOST_SMALL = 60_000  # the most small blocks, which are counted in 16 bits
