@@ -125,7 +125,7 @@ def clamp(x: Array, *, min: float | None = None, max: float | None = None) -> Ma
     return out.astype(x.dtype) if is_float else out, lambda G: np.where(inside, G, 0)
 
 
-@rule("G, and 0 at the places that were assigned", "G at these places")
+@rule("G, but 0 where it was assigned to", "G where it was assigned")
 def setitem(x: Array, value: Array, *, steps: list[Any]) -> Made:
     """``x`` after x[index] = value; ``steps`` come from `minigrad.arrays.index_steps`
 
@@ -159,7 +159,7 @@ def setitem(x: Array, value: Array, *, steps: list[Any]) -> Made:
 # Functions of each pair of elements
 
 
-@rule("G where {0} > {1}, half of it where they are equal", "G where {1} > {0}, likewise")
+@rule("G where {0} > {1}, G / 2 where they are equal", "G where {1} > {0}, G / 2 where equal")
 def maximum(x: Array, y: Array) -> Made:
     """The larger of x and y, elementwise; NaN if either is NaN
 
@@ -173,7 +173,7 @@ def maximum(x: Array, y: Array) -> Made:
     return np.maximum(x, y), *shares(x < y, x == y, x > y)
 
 
-@rule("G where {0} < {1}, half of it where they are equal", "G where {1} < {0}, likewise")
+@rule("G where {0} < {1}, G / 2 where they are equal", "G where {1} < {0}, G / 2 where equal")
 def minimum(x: Array, y: Array) -> Made:
     """The smaller of x and y, elementwise; NaN if either is NaN
 
@@ -194,7 +194,7 @@ def shares(y_wins: Any, ties: Any, x_wins: Any) -> tuple[Callable[[Array], Any],
     )
 
 
-@rule("G where the condition holds, else 0", "G where it does not hold, else 0")
+@rule("G where the condition holds, else 0", "G where the condition does not hold, else 0")
 def where(x: Array, y: Array, *, condition: Array) -> Made:
     """x where ``condition`` (bools) holds, else y; all three broadcast
 
