@@ -20,13 +20,15 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 project = author = html_title = "minigrad"
 root_doc = "docs/index"
 include_patterns = ["*.md", "docs/*.md", "benchmarks/README.md", "examples/[0-9t]*.py"]
+exclude_patterns = ["docs/package.md"]  # for a package index
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 default_role = "py:obj"
 add_module_names = toc_object_entries = False
-smartquotes = False
+smartquotes_action = "D"  # dashes, and no quotes
 suppress_warnings = ["ref.python"]  # a word such as `shape`, the name of two attributes
 
 autodoc_default_options = {"members": True}
+autodoc_mock_imports = ["mpi4py"]  # `distributed` starts MPI
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the docstrings give shapes and dtypes
 napoleon_use_param = napoleon_use_rtype = False  # words such as "shape" are not links
@@ -83,27 +85,25 @@ def page_of_script(app, docname, source):
 
 
 def links_as_on_github(app, doctree):
-    """Let a link to a file or folder that is not a page lead to what shows it here."""
+    """Let a link to a file or folder that is not a page lead to what shows it here, or fetch it."""
     for link in list(doctree.findall(addnodes.pending_xref)):
         path, known = link["reftarget"], app.env.found_docs
         if link["reftype"] != "myst" or path in known:
             continue
-        if (folder := f"{path.strip('./')}/README") in known:
-            uri = app.builder.get_relative_uri(app.env.docname, folder)
+        anchor = ""
+        if (page := f"{path.strip('./')}/README") in known:
+            pass
         elif link["refdomain"] != "doc":
-            continue  # to a heading
-        elif path == "minigrad/kernels":  # which the reference shows as a whole
-            uri = app.builder.get_relative_uri(app.env.docname, "docs/reference")
-            uri += "#module-minigrad.kernels"
+            continue  # a heading
+        elif path == "minigrad/kernels":
+            page, anchor = "docs/reference", "#module-minigrad.kernels"
         elif path.startswith("minigrad/"):
-            uri = app.builder.get_relative_uri(app.env.docname, f"_modules/{path}")
+            page = f"_modules/{path}"
         else:
-            link.replace_self(
-                addnodes.download_reference(
-                    "", "", *link.children, reftarget=f"/{path}.py", refdoc=app.env.docname
-                )
-            )
+            target = {"reftarget": f"/{path}.py", "refdoc": app.env.docname}
+            link.replace_self(addnodes.download_reference("", "", *link.children, **target))
             continue
+        uri = app.builder.get_relative_uri(app.env.docname, page) + anchor
         link.replace_self(nodes.reference("", "", *link.children, refuri=uri))
 
 
