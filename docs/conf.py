@@ -41,6 +41,7 @@ nb_execution_in_temp = True  # where the scripts write their pictures, too
 nb_execution_raise_on_error = True
 nb_execution_timeout = 600
 nb_output_stderr = "remove"  # progress bars
+nb_merge_streams = True
 nb_ipywidgets_js = {}
 
 html_theme = "furo"
@@ -54,7 +55,7 @@ HEAD = """\
 # %% [markdown]
 # # {title}
 #
-# ```sh
+# ```text
 # {usage}
 # ```
 #
@@ -68,6 +69,7 @@ HIDDEN = """
 import sys
 sys.argv = ["{name}.py", "--data", "digits"]  # the same page with and without MNIST
 sys.modules["ipywidgets"] = None  # a page cannot compute what a slider asks for
+%config InlineBackend.figure_format = "retina"
 """
 
 

@@ -2,9 +2,10 @@
 
 import re
 from pathlib import Path
+from shutil import which
 
 import pytest
-from helpers import ROOT
+from helpers import ROOT, child
 
 PAGES = sorted(
     path.relative_to(ROOT)
@@ -56,7 +57,37 @@ def test_links_lead_to_a_file_and_a_heading(page):
 
 
 def test_the_reference_has_every_module():
-    named = re.findall(r"automodule:: minigrad\.(\w+)", (ROOT / "docs" / "reference.md").read_text())
+    named = re.findall(
+        r"automodule:: minigrad\.(\w+)", (ROOT / "docs" / "reference.md").read_text()
+    )
     assert sorted(named) == [
         path.stem for path in sorted(ROOT.glob("minigrad/*.py")) if path.stem != "__init__"
     ]
+
+
+@pytest.mark.browser
+def test_the_site_in_a_browser(tmp_path):
+    """Every page loads its own files only, shows its pictures, and can be found."""
+    from playwright.sync_api import sync_playwright
+
+    pages = "include_patterns=*.md,docs/*.md,benchmarks/README.md"  # scripts would take minutes
+    sphinx = "-m", "sphinx", "-q", "-b", "html", "-c", "docs", "-D", pages
+    folder, requests = tmp_path / "site", []
+    child(*sphinx, ".", folder, cwd=ROOT, timeout=600)
+    site = folder.as_uri()
+    with sync_playwright() as playwright:
+        options = "--no-sandbox", "--disable-gpu", "--disable-background-networking"
+        browser = playwright.chromium.launch(executable_path=which("chromium"), args=options)
+        page = browser.new_page()
+        page.on("request", lambda request: requests.append(request.url))
+        for html in {*folder.rglob("*.html")} - {folder / "index.html"}:  # which redirects
+            page.goto(html.as_uri())
+            assert page.evaluate("[...document.images].every(image => image.naturalWidth)"), html
+        for words, found in (("broadcasting", "questions"), ("log-softmax", "derivations")):
+            page.goto(f"{site}/search.html?q={words}")
+            page.locator(f"#search-results a[href*='{found}']").first.wait_for()
+        page.goto(f"{site}/docs/derivations.html")
+        assert page.locator("math mfrac").count() > 10
+        browser.close()
+    assert len(requests) > 100
+    assert not [url for url in requests if not url.startswith((site, "data:", "about:"))]
