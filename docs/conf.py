@@ -6,7 +6,9 @@ as they are. A page asks for its own files only: no fonts, MathJax or require.js
 
 import os
 import re
+import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import jupytext
 from docutils import nodes
@@ -16,6 +18,7 @@ from sphinx import addnodes
 ROOT = Path(__file__).parent.parent
 os.environ["PYTHONPATH"] = f"{ROOT}{os.pathsep}{ROOT / 'examples'}"  # the scripts import common
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+sys.modules["mpi4py"] = Mock(**{"MPI.COMM_WORLD.size": 1})  # for the docstrings of `distributed`
 
 project = author = html_title = "minigrad"
 root_doc = "docs/index"
@@ -28,7 +31,6 @@ smartquotes_action = "D"  # dashes, and no quotes
 suppress_warnings = ["ref.python"]  # a word such as `shape`, the name of two attributes
 
 autodoc_default_options = {"members": True}
-autodoc_mock_imports = ["mpi4py"]  # `distributed` starts MPI
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the docstrings give shapes and dtypes
 napoleon_use_param = napoleon_use_rtype = False  # words such as "shape" are not links
@@ -48,7 +50,7 @@ html_theme = "furo"
 html_math_renderer = "mathml"
 html_static_path = ["style.css"]
 html_css_files = ["style.css"]
-html_show_copyright = False
+html_show_copyright = html_copy_source = False
 html_copy_source = False
 
 HEAD = """\
