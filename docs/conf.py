@@ -51,7 +51,6 @@ html_math_renderer = "mathml"
 html_static_path = ["style.css"]
 html_css_files = ["style.css"]
 html_show_copyright = html_copy_source = False
-html_copy_source = False
 
 HEAD = """\
 # %% [markdown]
@@ -82,9 +81,10 @@ def page_of_script(app, docname, source):
     name = Path(docname).name
     title, usage, cells = re.match(r'"""(.*?)\.?\n\n(.*?)\n"""(.*)', source[0], re.DOTALL).groups()
     head = HEAD.format(title=title, usage=usage.replace("\n", "\n# "))
-    notebook = Path(app.outdir, f"{docname}.ipynb")
-    notebook.parent.mkdir(parents=True, exist_ok=True)
-    jupytext.write(jupytext.reads(head + cells, "py:percent"), notebook)
+    notebook = jupytext.reads(head + cells, "py:percent")
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
+    Path(app.outdir, "examples").mkdir(parents=True, exist_ok=True)
+    jupytext.write(notebook, Path(app.outdir, f"{docname}.ipynb"))
     source[0] = head + DOWNLOADS.format(name=name) + HIDDEN.format(name=name) + cells
 
 
