@@ -108,7 +108,7 @@ def links_as_on_github(app, doctree):
             link.replace_self(addnodes.download_reference("", "", *link.children, **target))
             continue
         uri = app.builder.get_relative_uri(app.env.docname, page) + anchor
-        link.replace_self(nodes.reference("", "", *link.children, refuri=uri))
+        link.replace_self(nodes.reference("", "", *link.children, refuri=uri, internal=True))
 
 
 def mathml(block):
