@@ -70,7 +70,7 @@ MISTAKES = [
     (4, "F.log_softmax(images @ w)", "(images @ w).softmax(1)", "does nll_loss receive log-prob"),
     (4, UPDATE, "w = w - lr * w.grad", r"w\.data -= \.\.\. \(unsupported operand .*NoneType"),
     (4, UPDATE, "w = (w - lr * w.grad).detach()", r"w\.data -= \.\.\. \(backward\(\) found no"),
-    (4, UPDATE, "w -= lr * w.grad", "changes in place only under no_grad"),
+    (4, UPDATE, "w -= lr * w.grad", "may change in place only under no_grad"),
     (4, FORGET, "", "used the sum of two gradients.* forget the old gradient first"),
     (4, UPDATE, "w.grad.zero_(); " + UPDATE, "w does not move"),
     (4, UPDATE, "w.data += lr * w.grad", r"is the update w\.data -= lr \* w\.grad\?"),
