@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -47,12 +48,12 @@ def say(text: str) -> None:
     print(text.encode(encoding, "minigrad.readable").decode(encoding))
 
 
-def shape_and_numbers(array: ArrayLike) -> tuple[str, str]:
-    """The shape, empty for (), and the numbers: up to six in full, of more the range."""
+def shape_and_numbers(array: ArrayLike, few: int = 6) -> tuple[str, str]:
+    """The shape, empty for (), and the numbers: if they are few in full, of more the range."""
     array = np.asarray(array)
     if array.ndim == 0:
         return "", f"{array.item():.5g}"
-    if 0 < array.size <= 6:
+    if 0 < array.size <= few:
         text = np.array2string(
             array, separator=", ", formatter={"float_kind": lambda number: f"{number:.5g}"}
         )
@@ -85,6 +86,7 @@ class Contribution(NamedTuple):
 
     to: Node
     rule: str  # such as "G * v2"
+    put_in: str  # the rule with numbers, such as "1 * 3"; large arrays are named by their shape
     sent: Any
     total: Any  # the sum of what has arrived there so far, with this
     first: bool
@@ -187,16 +189,35 @@ def _turns(swept: list[tuple[Node, Any, list[Any]]], called: dict[Node, str]) ->
             if vjp is None:
                 contributions.append(None)
                 continue
-            rule = rule.format(*map(called.get, node.parents), out=called[node])
+            named = rule.format(*map(called.get, node.parents), out=called[node])
+            put_in = _put_in(rule, node, G, called)
             if vjp(G).shape != amount.shape:
-                rule += ", summed over what broadcasting repeated"
+                named += ", summed over what broadcasting repeated"
+                put_in += ", summed"
             first = parent not in totals
-            totals[parent] = amount if first else totals[parent] + amount
+            totals[parent] = so_far = amount if first else totals[parent] + amount
             to_come[parent] -= 1
             last = to_come[parent] == 0
-            contributions.append(Contribution(parent, rule, amount, totals[parent], first, last))
+            contributions.append(Contribution(parent, named, put_in, amount, so_far, first, last))
         turns.append(Turn(node, G, contributions))
     return turns
+
+
+def _put_in(rule: str, node: Node, G: Any, called: dict[Node, str]) -> str:
+    """The rule with numbers instead of names; of an array of more than three, its shape."""
+    whole = re.fullmatch(r"G|{\w+}", rule)
+
+    def numbers(array: Any) -> str:
+        shape, text = shape_and_numbers(array)
+        text = text if 0 < np.size(array) <= 3 else shape
+        return f"({text})" if text.startswith("-") and not whole else text
+
+    inputs = [  # a rule may name an array that its VJP does not need
+        called[parent] if changed_since(parent.result, node.created) else numbers(parent.result)
+        for parent in node.parents
+    ]
+    rule = re.sub("(?<![A-Za-z])G(?![A-Za-z])", "{G}", rule)
+    return rule.format(*inputs, out=numbers(node.result), G=numbers(G))
 
 
 def explain(loss: Tensor, names: Names = None) -> None:

@@ -1,12 +1,16 @@
-"""The pictures that the examples share."""
+"""The pictures that the examples share, and the page that steps through a graph."""
 
+import base64
 import functools
+import html
 import io
 import itertools
+import json
 import math
 import textwrap
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -209,7 +213,9 @@ class Box(NamedTuple):
 class Arrow(NamedTuple):
     """A way to the next row, from an input to its result, and what is sent back along it."""
 
-    end: Any  # the node of the result; or a place in a row that the arrow passes
+    start: Any  # the node of the input; or a place in a row that the arrow passes
+    end: Any  # the node of the result; or such a place
+    which: int | None  # of the inputs of the result, the first being 0; None at a place
     points: list[tuple[float, float]]
     label: Text | None = None
 
@@ -243,6 +249,7 @@ def layout(
     """The box of each node, the arrows, and their labels with the place of each.
 
     An input that is used twice has two arrows. Those that lead to one box end side by side.
+    The labels come in the order of the arrows that have one.
     """
     gradients = {turn.node: turn.gradient for turn in turns}
     inside = {node: _inside(node, value, gradients.get(node)) for node, value in values.items()}
@@ -261,7 +268,10 @@ def layout(
 
     arrows: list[list[Arrow]] = [[] for _ in heights]
 
-    def draw(start: Any, end: Any, to: float, bend: float = 0, label: Text | None = None) -> None:
+    def draw(
+        start: Any, end: Any, to: float,
+        which: int | None = None, bend: float = 0, label: Text | None = None,
+    ) -> None:  # fmt: skip
         row = where[end][1]
         top, bottom = floors[row + 1], floors[row + 1] - GAP  # between the rows
         points = [
@@ -272,7 +282,7 @@ def layout(
             (to, y[end] + half[end] if end in values else floors[row]),
         ]
         points = list(dict.fromkeys((u, round(v, 6)) for u, v in points))
-        arrows[row].append(Arrow(end, points, label))
+        arrows[row].append(Arrow(start, end, which, points, label))
 
     for place, all_below in leads_to.items():
         for below in all_below:
@@ -286,7 +296,7 @@ def layout(
             label = None if sent is None else _gradient(sent.sent)
             to = x[node] + 0.6 * width[node] * ((i + 0.5) / len(starts) - 0.5)
             twin = starts[:which].count(start) - (starts.count(start) - 1) / 2
-            draw(start, node, to, twin * (0.2 + (label.width if label else 0)), label)
+            draw(start, node, to, which, twin * (0.2 + (label.width if label else 0)), label)
     boxes = {
         node: Box(x[node], y[node], width[node], 2 * half[node], texts)
         for node, texts in inside.items()
@@ -316,23 +326,38 @@ def _place_labels(arrows: Sequence[Arrow], top: float) -> list[tuple[Text, float
     return placed
 
 
-def _shades(gradients: Mapping[Node, Any]) -> tuple[dict[Node, Any], dict[str, Any]]:
-    """The colour of each box, and of some sizes for the legend: the smaller, the paler.
+def _strengths(turns: Sequence[Turn]) -> tuple[dict[Node, float], dict[str, float]]:
+    """How strong the colour of each box is, 0 to 1, and that of some sizes for the legend.
 
     The size of a gradient is its largest number. The logarithm counts: from the largest size in
-    the graph down to white, there are three powers of ten or more.
+    the graph down to 0, there are three powers of ten or more.
     """
-    sizes = {node: float(np.abs(G).max(initial=0)) for node, G in gradients.items()}
+    sizes = {turn.node: float(np.abs(turn.gradient).max(initial=0)) for turn in turns}
     logs = {node: math.log10(size) for node, size in sizes.items() if 0 < size < math.inf}
     top = max(logs.values(), default=0)
     span = max([3, *(top - log for log in logs.values())])
+    samples = {f"{10 ** (top - span * part):.2g}": 1 - part for part in (0, 0.5, 1)}
+    return {node: 1 - (top - log) / span for node, log in logs.items()}, samples
 
-    def shade(log: float) -> Any:
-        strength = 0.6 * (1 - (top - log) / span)
-        return tuple(1 - strength * (1 - channel) for channel in to_rgb(RED))
 
-    samples = {f"{10**log:.2g}": shade(log) for log in (top, top - span / 2, top - span)}
-    return {node: shade(log) for node, log in logs.items()}, samples
+def _shade(strength: float) -> Any:
+    return tuple(1 - 0.6 * strength * (1 - channel) for channel in to_rgb(RED))
+
+
+def _kinds(values: Mapping[Node, Value]) -> dict[Node, str]:
+    """The key in `STYLES` of each node."""
+    return {node: value.made if node.op is None else "result" for node, value in values.items()}
+
+
+def _extent(
+    boxes: Mapping[Node, Box], arrows: Sequence[Arrow], labels: Sequence[tuple[Text, float, float]]
+) -> tuple[float, float, float]:
+    """Left, right and upper end of a picture, with a margin on the sides."""
+    spans = [(box.x, box.width) for box in boxes.values()]
+    spans += [(x, text.width) for text, x, _ in labels]
+    spans += [(arrow.points[-1][0], 0) for arrow in arrows]
+    left, right = min(x - width / 2 for x, width in spans), max(x + width / 2 for x, width in spans)
+    return left - 0.15, right + 0.15, max(box.y + box.height / 2 for box in boxes.values())
 
 
 def graph(loss: Tensor, path: str | Path | None = None, names: Names = None) -> Picture:
@@ -370,8 +395,8 @@ def graph(loss: Tensor, path: str | Path | None = None, names: Names = None) -> 
             stacklevel=2,
         )
     boxes, arrows, labels = layout(values, turns)
-    shades, samples = _shades({turn.node: turn.gradient for turn in turns})
-    kinds = {node: value.made if node.op is None else "result" for node, value in values.items()}
+    strengths, samples = _strengths(turns)
+    kinds = _kinds(values)
     legend: list[Artist] = [
         Patch(facecolor="white", **style)
         for kind, style in STYLES.items() if kind in kinds.values()
@@ -382,12 +407,8 @@ def graph(loss: Tensor, path: str | Path | None = None, names: Names = None) -> 
     if any(text.marked for text in [*texts, *(text for text, _, _ in labels)]):
         legend.append(Patch(facecolor=YELLOW, label="NaN or infinite"))
 
-    spans = [(box.x, box.width) for box in boxes.values()]
-    spans += [(x, text.width) for text, x, _ in labels]
-    spans += [(arrow.points[-1][0], 0) for arrow in arrows]
-    left, right = min(x - width / 2 for x, width in spans), max(x + width / 2 for x, width in spans)
-    tall = max(box.y + box.height / 2 for box in boxes.values()) + 0.5 + 0.24 * max(3, len(legend))
-    wide, tall = max(5.5, right - left + 0.3), max(2.8, tall)
+    left, right, tall = _extent(boxes, arrows, labels)
+    wide, tall = max(5.5, right - left), max(2.8, tall + 0.5 + 0.24 * max(3, len(legend)))
     dpi = min(110, 60_000 / max(wide, tall))  # PNG's limit
     figure = Picture(figsize=(wide, tall), dpi=dpi)
     figure.set_layout_engine("none")  # whatever rcParams say: the places are ours
@@ -406,15 +427,14 @@ def graph(loss: Tensor, path: str | Path | None = None, names: Names = None) -> 
         text.draw(axes, x, y)
     for node, (x, y, width, height, inside) in boxes.items():
         corner, rounded = (x - width / 2, y - height / 2), "round,pad=0,rounding_size=0.06"
-        colour = shades.get(node, "white")
-        style = {"facecolor": colour, **STYLES[kinds[node]]}
+        style = {"facecolor": _shade(strengths.get(node, 0)), **STYLES[kinds[node]]}
         axes.add_patch(FancyBboxPatch(corner, width, height, rounded, **style))
         for i, text in enumerate(inside):
             text.draw(axes, x, y + LINE * (len(inside) / 2 - i - 0.5))
 
     shaded = [
-        Patch(facecolor=shade, edgecolor="black", label=f"|grad| up to {size}")
-        for size, shade in samples.items()
+        Patch(facecolor=_shade(strength), edgecolor="black", label=f"|grad| up to {size}")
+        for size, strength in samples.items()
     ]
     place: dict[str, Any] = {"bbox_to_anchor": (0.5, 1), "frameon": False, "fontsize": SIZE}
     axes.add_artist(axes.legend(handles=legend, loc="upper right", **place))
@@ -422,3 +442,153 @@ def graph(loss: Tensor, path: str | Path | None = None, names: Names = None) -> 
     if path is not None:
         figure.savefig(path)
     return figure
+
+
+POINTS = 72  # the units of a page in an inch
+FEW, BYTES = 64, 400_000  # numbers that are shown one by one; of all heat maps together
+
+
+@dataclass
+class Page:
+    """A page of HTML that a notebook shows at the end of a cell."""
+
+    html: str = field(repr=False)
+    height: int  # in a notebook, in pixels
+
+    def _repr_html_(self) -> str:
+        style = f"width: 100%; height: {self.height}px; border: 0"
+        page = html.escape(self.html)
+        return f'<iframe title="Step through" style="{style}" srcdoc="{page}"></iframe>'
+
+
+def _seen(array: Any, side: int) -> dict[str, Any]:
+    """What a page tells of an array: all numbers of a small one, of a larger one a heat map.
+
+    The map has at most `side` rows and columns. Each of its cells shows the number of a block
+    that is farthest from 0, as a byte: 0 for NaN and infinity, else 128 plus -127 to 127.
+    """
+    shape, numbers = shape_and_numbers(array)
+    seen: dict[str, Any] = {"shape": shape, "numbers": numbers}
+    seen |= {"brief": shape_and_numbers(array, 3)[1], "marked": not np.isfinite(array).all().item()}
+    if array.ndim == 0 or array.size == 0:
+        return seen
+    table = array.reshape(-1, array.shape[-1]).astype(float)
+    if array.size <= FEW:
+        return seen | {"rows": [[f"{number:.5g}" for number in row] for row in table]}
+    tall, wide = block = [math.ceil(n / side) for n in table.shape]
+    table = np.pad(table, [(0, -n % size) for n, size in zip(table.shape, block)])
+    rows, columns = table.shape[0] // tall, table.shape[1] // wide
+    blocks = table.reshape(rows, tall, columns, wide).swapaxes(1, 2).reshape(rows, columns, -1)
+    farthest = np.abs(blocks).argmax(-1, keepdims=True)  # of several that are NaN, the first
+    cells = np.take_along_axis(blocks, farthest, -1)[..., 0]
+    finite = np.isfinite(cells)
+    largest = np.abs(cells[finite]).max(initial=0)
+    levels = np.where(finite, 128 + np.rint(127 * (np.where(finite, cells, 0) / (largest or 1))), 0)
+    data = base64.b64encode(levels.astype(np.uint8).tobytes()).decode()
+    heat = {"columns": columns, "block": block, "largest": f"{largest:.4g}", "data": data}
+    return seen | {"heat": heat}
+
+
+def steps(loss: Tensor, path: str | Path | None = None, names: Names = None) -> Page:
+    """Make a page that steps through the graph of `loss`: forward, then back through the sweep.
+
+    The page is one file that needs nothing else. It shows the boxes and arrows of `graph`, and
+    tells what `minigrad.explain` tells: one node, one turn or one contribution at a time. An
+    array of more than 64 numbers is shown as a heat map. So that the page stays small, a cell
+    of it can cover several numbers, of which it shows the one that is farthest from 0.
+
+    Parameters
+    ----------
+    loss : Tensor that requires grad
+    path : path, optional
+        Where to write the page, as HTML.
+    names : mapping from name to Tensor, or Module, optional
+        What to call these Tensors, instead of v1, v2, ..., as in `minigrad.explain`.
+
+    Returns
+    -------
+    Page
+        At the end of a cell, a notebook shows it. Its `html` is the text of the page.
+
+    Raises
+    ------
+    TypeError, RuntimeError
+        As in `minigrad.explaining.describe`.
+    """
+    values, turns = describe(loss, names)
+    boxes, arrows, labels = layout(values, turns)
+    left, right, tall = _extent(boxes, arrows, labels)
+    number = {node: i for i, node in enumerate(values)}
+    kinds, (strengths, _) = _kinds(values), _strengths(turns)
+    arrays: dict[int, tuple[int, Any]] = {}  # each of them once, however often it is sent on
+
+    def note(array: Any) -> int:
+        return arrays.setdefault(id(array), (len(arrays), array))[0]
+
+    def place(x: float, y: float) -> tuple[int, int]:
+        return round(POINTS * (x - left)), round(POINTS * (tall - y))
+
+    nodes = [
+        value._asdict() | {
+            "kind": kinds[node],
+            "inputs": [number[parent] for parent in node.parents],
+            "middle": place(box.x, box.y),
+            "size": (round(POINTS * box.width), round(POINTS * box.height)),
+            "lines": [(text, colour == RED, marked) for text, colour, marked in box.texts],
+            "array": None if value.numbers.startswith("unknown") else note(node.result),
+            "strength": round(strengths.get(node, 0), 3),
+        }
+        for (node, value), box in zip(values.items(), boxes.values())
+    ]  # fmt: skip
+    spots = iter(labels)
+    edges = [
+        {
+            "result": number[arrow.end],
+            "which": arrow.which,
+            "points": [place(*point) for point in points],
+            "spot": place(*next(spots)[1:]) if arrow.label else None,
+        }
+        for arrow, points in _ways(arrows)
+    ]
+    swept = [
+        {
+            "node": number[node],
+            "G": note(gradient),
+            "sent": [
+                sent and sent._asdict() | {
+                    "to": number[sent.to], "sent": note(sent.sent), "total": note(sent.total)
+                }
+                for sent in contributions
+            ],
+        }
+        for node, gradient, contributions in turns
+    ]  # fmt: skip
+    side = max(8, min(96, math.isqrt(BYTES // len(arrays))))
+    data = {
+        "size": place(right, 0),
+        "nodes": nodes,
+        "edges": edges,
+        "turns": swept,
+        "arrays": [_seen(array, side) for _, array in arrays.values()],
+        "summed": loss.array.size != 1,
+        "legend": {kind: style["label"] for kind, style in STYLES.items()},
+    }
+    text = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")  # not a tag, in a script
+    template = Path(__file__).with_name("steps.html").read_text("utf-8")
+    page = Page(template.replace("{{graph}}", text), min(760, 310 + round(POINTS * tall)))
+    if path is not None:
+        Path(path).write_text(page.html, "utf-8")
+    return page
+
+
+def _ways(arrows: Sequence[Arrow]) -> Iterator[tuple[Arrow, list[tuple[float, float]]]]:
+    """The arrows that end at a result, each with its points from the box of the input on."""
+    passing = {arrow.end: arrow for arrow in arrows if arrow.which is None}
+    for arrow in arrows:
+        if arrow.which is not None:
+            points, above = arrow.points, passing.get(arrow.start)
+            while above is not None:
+                points, above = above.points + points, passing.get(above.start)
+            between = zip(points, points[1:], points[2:])
+            bends = [p for before, p, after in between if not before[0] == p[0] == after[0]]
+            yield arrow, [points[0], *bends, points[-1]]
