@@ -177,7 +177,9 @@ STYLES: dict[str, dict[str, Any]] = {
 
 @functools.lru_cache(1000)
 def _width(text: str) -> float:
-    width, _, _ = text_to_path.get_text_width_height_descent(text, LETTERS, ismath=False)
+    with warnings.catch_warnings():  # a letter that this font lacks may be there on a page
+        warnings.simplefilter("ignore")
+        width, _, _ = text_to_path.get_text_width_height_descent(text, LETTERS, ismath=False)
     return float(width) / 72
 
 
