@@ -37,6 +37,13 @@ print(f"Picture: {args.out / '1_autograd_graph.png'}")
 plot.graph(y, args.out / "1_autograd_graph.png", names={"x": x, "y": y})
 
 # %% [markdown]
+# `plot.steps` makes a page of it, to step through with the arrow keys: first forward, then back.
+
+# %%
+print(f"Page: {args.out / '1_autograd_steps.html'}")
+plot.steps(y, args.out / "1_autograd_steps.html", names={"x": x, "y": y})
+
+# %% [markdown]
 # Gradients add up. A second `backward()` adds to the gradients that the first has left. This is
 # right when a loss comes in several parts, and wrong when the next step starts: zero them first.
 

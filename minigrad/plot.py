@@ -167,6 +167,7 @@ def arrange(nodes: list[Node]) -> tuple[dict[Any, tuple[int, int]], dict[Any, di
 
 
 SIZE, LINE, GAP = 11, 0.19, 0.6  # of letters in points; of a line and between rows in inches
+BRIEF = 3  # numbers on an arrow; of more, the range
 LETTERS, GREY = FontProperties(size=SIZE), "#666666"
 STYLES: dict[str, dict[str, Any]] = {
     "leaf": {"edgecolor": BLUE, "linewidth": 2.5, "label": "leaf: receives a gradient"},
@@ -226,9 +227,9 @@ class Arrow(NamedTuple):
         return float(np.interp(-y, [-v for _, v in self.points], [u for u, _ in self.points]))
 
 
-def _gradient(array: Any, before: str = "") -> Text:
+def _gradient(array: Any, before: str = "", few: int = 6) -> Text:
     """The numbers of a gradient, which has the shape of its node."""
-    return Text(before + shape_and_numbers(array)[1], RED, not np.isfinite(array).all())
+    return Text(before + shape_and_numbers(array, few)[1], RED, not np.isfinite(array).all())
 
 
 def _inside(node: Node, value: Value, gradient: Any) -> list[Text]:
@@ -295,7 +296,7 @@ def layout(
         starts = [(parent, row + 1) if (parent, row + 1) in where else parent for parent in parents]
         for i, which in enumerate(sorted(range(len(starts)), key=lambda i: x[starts[i]])):
             start, sent = starts[which], contributions[which]
-            label = None if sent is None else _gradient(sent.sent)
+            label = None if sent is None else _gradient(sent.sent, few=BRIEF)
             to = x[node] + 0.6 * width[node] * ((i + 0.5) / len(starts) - 0.5)
             twin = starts[:which].count(start) - (starts.count(start) - 1) / 2
             draw(start, node, to, which, twin * (0.2 + (label.width if label else 0)), label)
@@ -471,7 +472,10 @@ def _seen(array: Any, side: int) -> dict[str, Any]:
     """
     shape, numbers = shape_and_numbers(array)
     seen: dict[str, Any] = {"shape": shape, "numbers": numbers}
-    seen |= {"brief": shape_and_numbers(array, 3)[1], "marked": not np.isfinite(array).all().item()}
+    seen |= {
+        "brief": shape_and_numbers(array, BRIEF)[1],
+        "marked": not np.isfinite(array).all().item(),
+    }
     if array.ndim == 0 or array.size == 0:
         return seen
     table = array.reshape(-1, array.shape[-1]).astype(float)
