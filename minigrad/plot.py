@@ -471,11 +471,8 @@ def _seen(array: Any, side: int) -> dict[str, Any]:
     that is farthest from 0, as a byte: 0 for NaN and infinity, else 128 plus -127 to 127.
     """
     shape, numbers = shape_and_numbers(array)
-    seen: dict[str, Any] = {"shape": shape, "numbers": numbers}
-    seen |= {
-        "brief": shape_and_numbers(array, BRIEF)[1],
-        "marked": not np.isfinite(array).all().item(),
-    }
+    brief, marked = shape_and_numbers(array, BRIEF)[1], not np.isfinite(array).all()
+    seen = {"shape": shape, "numbers": numbers, "brief": brief, "marked": marked}
     if array.ndim == 0 or array.size == 0:
         return seen
     table = array.reshape(-1, array.shape[-1]).astype(float)

@@ -18,7 +18,8 @@ def claims(folder, script, *arguments, **environment):
     named = re.findall(r"pictures[\\/](\w+\.\w+)", done.stdout)
     assert named and sorted(named) == sorted(p.name for p in (folder / "pictures").iterdir())
     for name in named:
-        assert_drawn(folder / "pictures" / name)
+        if not name.endswith("html"):
+            assert_drawn(folder / "pictures" / name)
     found = re.findall(r"^(Holds|DOES NOT HOLD): ([^(\n]+)", done.stdout, re.M)
     sentences = {sentence.strip(): verdict == "Holds" for verdict, sentence in found}
     assert len(sentences) == len(found) >= 2

@@ -449,7 +449,16 @@ def assert_walk(seen, loss, names):
         waits = [called[later] for later, _, _ in swept[turn + 1 :] if later in arrived]
         assert step["title"].startswith(f"{called[node]} ")
         assert ("has its turn" in step["title"]) == (node.op is not None)
-        assert sorted(step["waiting"]) == sorted(waits)
+        assert step["waiting"] == waits
+        if node.op is not None:  # why it is the one
+            older = [called[other] for other in nodes if other.op and called[other] in waits]
+            why, _, rest = step["lines"][1].partition(":")
+            assert why == (
+                f"It is the youngest result that waits ({', '.join(older)} came earlier)"
+                if older else "No other result waits"
+            )  # fmt: skip
+            users = ", ".join(called[user] for user in nodes if node in user.parents)
+            assert users in rest and rest.startswith(" all that used it" if users else " nothing")
         assert_shown(step, 0, "G", step["last"][0].removeprefix(f"∂L/∂{called[node]} = "), G)
         for parent, amount in zip(node.parents, contributions):
             if amount is None:

@@ -20,8 +20,7 @@ FINISH = "() => document.getAnimations().forEach(a => a.finish())"
 
 a, b = mg.tensor(2.0, requires_grad=True), mg.tensor(3.0, requires_grad=True)
 page = plot.steps(a * b + a, names={"a": a, "b": b})
-frames: list[tuple[Image.Image, int]] = []
-
+frames = []
 
 with sync_playwright() as playwright:
     chromium = playwright.chromium.launch(
@@ -51,7 +50,7 @@ some = Image.new("RGB", (WIDTH, 3 * HEIGHT))
 for i, (frame, _) in enumerate((frames[5], frames[len(frames) // 2], frames[-1])):
     some.paste(frame, (0, i * HEIGHT))
 palette = some.quantize(96, dither=Image.Dither.NONE)
-palette.putpalette([255 if level > 250 else level for level in palette.getpalette()])
+palette.putpalette([255 if level > 248 else level for level in palette.getpalette()])
 first, *others = (frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame, _ in frames)
 first.save(
     Path(__file__).with_suffix(".gif"), save_all=True, append_images=others, loop=0,
