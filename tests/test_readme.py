@@ -21,7 +21,8 @@ PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def blocks(language, page=README):
-    return re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    text = page.read_text(encoding="utf-8").replace("{code-cell} ipython3", "python")
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
