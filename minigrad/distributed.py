@@ -43,6 +43,7 @@ rank, size : int
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 import threading
@@ -98,6 +99,14 @@ if size > 1:
     threading.excepthook = _then_abort(threading.excepthook)
 
 _agreed: set[tuple[Any, ...]] = set()  # shapes and dtypes of which all ranks have the same
+_sent: list[np.ndarray] = []  # nothing, or an array like the last one that was exchanged
+
+
+@atexit.register
+def _leave() -> None:
+    """Take part in one more exchange, with zeros, in which a rank that makes more steps notices."""
+    if _sent and not MPI.Is_finalized():
+        comm.Allreduce(MPI.IN_PLACE, _sent[0])
 
 
 def _kinds(params: list[Tensor]) -> tuple[Any, ...]:
@@ -206,21 +215,30 @@ def average_gradients(parameters: Tensors, count: int, *means: float) -> list[fl
         raise ValueError(f"count must be a number of examples, 0 or more, got {count!r}")
     ends = accumulate((param.array.size for param in params), initial=0)
     places = [slice(*ends) for ends in pairwise(ends)]
-    length, known = places[-1].stop, slice(-len(params), None)
-    # all gradients, the means, the count, and for each gradient whether it is there
-    flat = np.zeros(length + len(means) + 1 + len(params), np.result_type(*(k for _, k in kinds)))
+    length, known = places[-1].stop, slice(-len(params) - 1, -1)
+    # all gradients, the means, the count; for each gradient whether it is there; this rank
+    dtype = np.result_type(*(dtype for _, dtype in kinds))
+    flat = np.zeros(length + len(means) + 1 + len(params) + 1, dtype)
+    _sent[:] = [np.zeros_like(flat)]
+    weighted = slice(length + len(means) + 1)
     if count:
         for param, place in zip(params, places):
             if param.grad is not None:
                 flat[place] = param.grad.array.ravel()
-        flat[length : length + len(means) + 1] = *means, 1
-        flat *= count
+        flat[length : weighted.stop] = *means, 1
+        flat[weighted] *= count
         flat[known] = [param.grad is not None for param in params]
+    flat[-1] = 1
     comm.Allreduce(MPI.IN_PLACE, flat)
-    if not (total := flat[length + len(means)]):
+    if flat[-1] != size:
+        raise RuntimeError(
+            f"average_gradients: {size - int(flat[-1])} of {size} ranks have ended: all ranks "
+            "must make the same number of steps"
+        )
+    if not (total := flat[weighted][-1]):
         raise ValueError("count is 0 on all ranks: there is no example to average over")
-    flat[: length + len(means)] /= total
+    flat[weighted] /= total
     for param, place, is_there in zip(params, places, flat[known]):
         average = flat[place].reshape(param.shape).astype(param.dtype, copy=False)
         param.grad = Tensor(average) if is_there else None
-    return flat[length : length + len(means)].tolist()
+    return [float(mean) for mean in flat[length : length + len(means)]]
