@@ -48,14 +48,14 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from itertools import accumulate, pairwise
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 try:
     from mpi4py import MPI
-except (ImportError, RuntimeError) as error:  # RuntimeError: mpi4py without an MPI library
+except (ImportError, RuntimeError) as error:  # RuntimeError: there is no MPI library
     raise ImportError(
         f"minigrad.distributed needs mpi4py and an MPI library: pip install mpi4py mpich ({error})"
     ) from error
@@ -67,46 +67,42 @@ comm = MPI.COMM_WORLD
 rank, size = comm.rank, comm.size
 
 for _name in ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS"):
-    _started = os.environ.get(_name, "1")
-    if size == 1 and _started != "1":
+    if size == 1 and (_started := os.environ.get(_name, "1")) != "1":
         _library = MPI.Get_library_version().split("\n")[0].strip("\0 ")
         raise RuntimeError(
             f"{_started} processes were started ({_name}), but each is alone in MPI.COMM_WORLD: "
-            f"mpiexec is not that of mpi4py's MPI library, which is {_library}. Use its mpiexec; "
-            f"that of pip's mpich is {os.path.join(sys.prefix, 'bin', 'mpiexec')}"
+            f"mpiexec does not belong to the MPI library of mpi4py, {_library}. Call its own "
+            f"mpiexec; that of pip's mpich is {os.path.join(sys.prefix, 'bin', 'mpiexec')}"
         )
 
 
-def _then_abort(show: Callable[..., Any]) -> Callable[..., None]:
-    """A hook for uncaught errors: show it, then end all ranks, which would wait for this one."""
-
-    def hook(*error: Any) -> None:
-        if getattr(error[0], "exc_type", None) is SystemExit:  # which ends a thread in silence
-            return
-        try:
-            print(f"Error on rank {rank} of {size}:", file=sys.stderr)
-            show(*error)
-            sys.stdout.flush()
-            sys.stderr.flush()
-        finally:
-            comm.Abort(1)
-
-    return hook
+def _end_all(show: Callable[..., Any], *error: Any) -> None:
+    """Show an uncaught error, then end all ranks: they would wait for this one."""
+    if getattr(error[0], "exc_type", None) is SystemExit:  # it ends a thread, in silence
+        return
+    try:
+        print(f"Error on rank {rank} of {size}:", file=sys.stderr)
+        show(*error)
+        sys.stdout.flush()
+    finally:
+        comm.Abort(1)
 
 
 if size > 1:
-    sys.excepthook = _then_abort(sys.excepthook)
-    threading.excepthook = _then_abort(threading.excepthook)
+    sys.excepthook = partial(_end_all, sys.excepthook)
+    threading.excepthook = partial(_end_all, threading.excepthook)
 
-_agreed: set[tuple[Any, ...]] = set()  # shapes and dtypes of which all ranks have the same
-_sent: list[np.ndarray] = []  # nothing, or an array like the last one that was exchanged
+_agreed: set[Any] = (
+    set()
+)  # shapes and dtypes that `broadcast` has found to be the same on all ranks
+_last: tuple[int, Any] = 0, None  # length and dtype of what was exchanged last
 
 
 @atexit.register
 def _leave() -> None:
-    """Take part in one more exchange, with zeros, in which a rank that makes more steps notices."""
-    if _sent and not MPI.Is_finalized():
-        comm.Allreduce(MPI.IN_PLACE, _sent[0])
+    """Take part in one more exchange, with zeros: a rank that makes more steps notices."""
+    if _last[0] and not MPI.Is_finalized():
+        comm.Allreduce(MPI.IN_PLACE, np.zeros(*_last))
 
 
 def _kinds(params: list[Tensor]) -> tuple[Any, ...]:
@@ -116,7 +112,7 @@ def _kinds(params: list[Tensor]) -> tuple[Any, ...]:
 def broadcast(parameters: Tensors) -> None:
     """Give all ranks the numbers that the parameters have on rank 0, in place.
 
-    Call it once, before the first step, on all ranks: an optimiser and its state stay valid.
+    Call it on all ranks, once, before the first step. Optimisers and their state stay valid.
 
     Parameters
     ----------
@@ -132,8 +128,8 @@ def broadcast(parameters: Tensors) -> None:
     for other, kinds in enumerate(everybody := comm.allgather(_kinds(params))):
         if kinds != everybody[0]:
             raise RuntimeError(
-                f"parameters must have the same shapes and dtypes on all ranks; rank 0 has "
-                f"{everybody[0]}, rank {other} has {kinds}: build the same model on all"
+                f"parameters must have the same shapes and dtypes on all ranks: rank 0 has "
+                f"{everybody[0]}, rank {other} has {kinds}"
             )
     for param in params:
         numbers = param.array.copy()  # MPI wants them in C order
@@ -145,8 +141,8 @@ def broadcast(parameters: Tensors) -> None:
 def shard(*arrays: Any) -> tuple[Any, ...]:
     """This rank's share of a batch that all ranks have drawn alike.
 
-    The shares are slices, in the order of the ranks. Their lengths differ by one at most: of 10
-    rows, 4 ranks get 2, 3, 2, 3. Of fewer rows than ranks, some get none.
+    The shares are slices, in the order of the ranks. Their lengths differ by one at most: four
+    ranks get 2, 3, 2 and 3 of 10 rows. If there are fewer rows than ranks, some get none.
 
     Parameters
     ----------
@@ -155,7 +151,7 @@ def shard(*arrays: Any) -> tuple[Any, ...]:
     Returns
     -------
     tuple
-        One share of each: ``mine, labels = shard(inputs, targets)``, and ``(mine,) =
+        One share of each: ``mine, labels = shard(inputs, targets)``, but ``(mine,) =
         shard(inputs)``.
 
     Raises
@@ -170,22 +166,22 @@ def shard(*arrays: Any) -> tuple[Any, ...]:
 
 
 def average_gradients(parameters: Tensors, count: int, *means: float) -> list[float]:
-    """Replace each gradient by the mean over the examples of all ranks.
+    """Replace each gradient by its mean over the examples of all ranks.
 
-    Call it on all ranks, between ``loss.backward()`` and ``optimizer.step()``. If the loss of
-    each rank is the mean over its `count` examples, the result is the gradient of the mean over
-    all examples, however uneven the shares are: Σ count · G / Σ count, where the sums run over
-    the ranks. It is one Allreduce of one flat array in which the counts travel along.
+    Call it on all ranks, between ``loss.backward()`` and ``optimizer.step()``. The loss of a rank
+    is the mean over its `count` examples, and G its gradient. The gradient of the mean over all
+    examples is then Σ count G / Σ count, with sums over the ranks, however uneven the shares are.
+    One Allreduce of one flat array makes all of these sums.
 
     Parameters
     ----------
     parameters : iterable of Tensor
-        Those that were given to `broadcast`. A gradient that is None counts as 0, unless it is
-        None on all ranks: then it stays None.
+        Those that were given to `broadcast`. A gradient that is None on some ranks counts as 0
+        there. If it is None on all, it stays None.
     count : int
-        The number of this rank's examples; a rank that has 0 sends zeros.
+        The number of this rank's examples. With 0, its gradients and means do not matter.
     *means : float
-        Other means over this rank's examples, such as the loss.
+        Other means over this rank's examples, such as the loss itself.
 
     Returns
     -------
@@ -195,50 +191,45 @@ def average_gradients(parameters: Tensors, count: int, *means: float) -> list[fl
     Raises
     ------
     RuntimeError
-        If `broadcast` has not seen such parameters.
+        If `broadcast` has not been called with such parameters, or if another rank has ended.
     ValueError
-        If `count` is not an integer from 0 on, or is 0 on all ranks.
+        If `count` is negative, or 0 on all ranks.
 
     Notes
     -----
-    The numbers travel in float64 if a parameter is float64, else in float32, in which counts are
-    exact up to 2²⁴ examples a step. MPI does not notice if one rank gives more `means` than
-    another, or makes more steps: docs/distributed.md says what happens.
+    The numbers travel as float64 if a parameter is float64, else as float32, which holds counts
+    exactly up to 2²⁴ examples a step.
     """
+    global _last
     params = _parameters(parameters, "parameters")
-    if (kinds := _kinds(params)) not in _agreed:
+    if _kinds(params) not in _agreed:
         raise RuntimeError(
-            "average_gradients: call distributed.broadcast(parameters) once before the first "
-            "step, with the same parameters, so that all ranks start alike"
+            "average_gradients: call broadcast() with the same parameters once, before the first "
+            "step, so that all ranks start alike"
         )
-    if not isinstance(count, (int, np.integer)) or count < 0:
-        raise ValueError(f"count must be a number of examples, 0 or more, got {count!r}")
-    ends = accumulate((param.array.size for param in params), initial=0)
-    places = [slice(*ends) for ends in pairwise(ends)]
-    length, known = places[-1].stop, slice(-len(params) - 1, -1)
-    # all gradients, the means, the count; for each gradient whether it is there; this rank
-    dtype = np.result_type(*(dtype for _, dtype in kinds))
-    flat = np.zeros(length + len(means) + 1 + len(params) + 1, dtype)
-    _sent[:] = [np.zeros_like(flat)]
-    weighted = slice(length + len(means) + 1)
-    if count:
-        for param, place in zip(params, places):
-            if param.grad is not None:
-                flat[place] = param.grad.array.ravel()
-        flat[length : weighted.stop] = *means, 1
-        flat[weighted] *= count
-        flat[known] = [param.grad is not None for param in params]
-    flat[-1] = 1
+    if count < 0:
+        raise ValueError(f"count must be the number of this rank's examples, got {count}")
+    given = [param.grad if count else None for param in params]
+    head = [1, count, *(count * mean if count else 0 for mean in means)]
+    head += [grad is not None for grad in given]
+    grads = [
+        np.zeros_like(p.array) if grad is None else grad.array for p, grad in zip(params, given)
+    ]
+    flat = np.concatenate([head, *(grad.ravel() for grad in grads)], dtype=np.result_type(*grads))
+    flat[len(head) :] *= count
+    _last = flat.size, flat.dtype
     comm.Allreduce(MPI.IN_PLACE, flat)
-    if flat[-1] != size:
+    ranks, total, *numbers = flat[: len(head)].tolist()
+    if ranks < size:
         raise RuntimeError(
-            f"average_gradients: {size - int(flat[-1])} of {size} ranks have ended: all ranks "
-            "must make the same number of steps"
+            f"{size - ranks:g} of {size} ranks have ended, and this one makes one more step: "
+            "all must make the same number of steps"
         )
-    if not (total := flat[weighted][-1]):
-        raise ValueError("count is 0 on all ranks: there is no example to average over")
-    flat[weighted] /= total
-    for param, place, is_there in zip(params, places, flat[known]):
-        average = flat[place].reshape(param.shape).astype(param.dtype, copy=False)
+    if not total:
+        raise ValueError("count is 0 on all ranks: there are no examples")
+    flat /= total
+    ends = np.cumsum([len(head), *(grad.size for grad in grads)])
+    for param, start, end, is_there in zip(params, ends, ends[1:], numbers[len(means) :]):
+        average = flat[start:end].reshape(param.shape).astype(param.dtype, copy=False)
         param.grad = Tensor(average) if is_there else None
-    return [float(mean) for mean in flat[length : length + len(means)]]
+    return [number / total for number in numbers[: len(means)]]
