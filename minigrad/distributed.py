@@ -212,9 +212,8 @@ def average_gradients(parameters: Tensors, count: int, *means: float) -> list[fl
     given = [param.grad if count else None for param in params]
     head = [1, count, *(count * mean if count else 0 for mean in means)]
     head += [grad is not None for grad in given]
-    grads = [
-        np.zeros_like(p.array) if grad is None else grad.array for p, grad in zip(params, given)
-    ]
+    pairs = zip(params, given)
+    grads = [np.zeros_like(p.array) if grad is None else grad.array for p, grad in pairs]
     flat = np.concatenate([head, *(grad.ravel() for grad in grads)], dtype=np.result_type(*grads))
     flat[len(head) :] *= count
     _last = flat.size, flat.dtype
