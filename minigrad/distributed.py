@@ -92,9 +92,7 @@ if size > 1:
     sys.excepthook = partial(_end_all, sys.excepthook)
     threading.excepthook = partial(_end_all, threading.excepthook)
 
-_agreed: set[Any] = (
-    set()
-)  # shapes and dtypes that `broadcast` has found to be the same on all ranks
+_agreed: set[Any] = set()  # shapes and dtypes on which `broadcast` has found all ranks to agree
 _last: tuple[int, Any] = 0, None  # length and dtype of what was exchanged last
 
 
