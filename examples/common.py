@@ -34,7 +34,8 @@ def interruptible(ends: bool = False) -> Iterator[None]:
         signal.signal(signal.SIGINT, stop)
         raise KeyboardInterrupt
 
-    if signal.getsignal(signal.SIGINT) is not stop:  # as in a notebook
+    # In a notebook, or if others would wait for this process, Ctrl-C is left as it is.
+    if PROCESSES > 1 or signal.getsignal(signal.SIGINT) is not stop:
         yield
         return
     try:
@@ -46,6 +47,12 @@ def interruptible(ends: bool = False) -> Iterator[None]:
             stop()
 
 
+# How many processes mpiexec or Slurm has started. Each gets one thread, unless told otherwise.
+_STARTED = "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS"
+PROCESSES = max(int(os.environ.get(name, 1)) for name in _STARTED)
+if PROCESSES > 1 and "OMP_NUM_THREADS" not in os.environ:
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when NumPy is imported
+
 interactive = sys.flags.interactive or hasattr(sys, "ps1") or "ipykernel" in sys.modules
 # Where SIGINT is ignored, say in a shell's background job, it stays ignored.
 if not interactive and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
@@ -54,15 +61,19 @@ if not interactive and signal.getsignal(signal.SIGINT) is signal.default_int_han
     atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
 
 import argparse
+import functools
+import json
 import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 from tqdm import tqdm
 
-from minigrad import datasets, manual_seed
+from minigrad import datasets, load as load_state, manual_seed, save
+from minigrad.creation import generator
 from minigrad.datasets import Digits
 
 for stream in (sys.stdout, sys.stderr):  # their encoding may lack some of our characters
@@ -167,6 +178,7 @@ def make_folder(path: Path, option: str) -> None:
         raise SystemExit(f"error: {option}: the folder cannot be made: {error}")
 
 
+@functools.cache
 def load_mnist() -> tuple[Digits, Digits]:
     """MNIST, normalised; downloaded if necessary. The errors are those of `datasets`."""
     with interruptible(ends=True):
@@ -194,6 +206,110 @@ def load(name: str, announce: bool = True) -> tuple[Digits, Digits]:
     if announce:
         print(f"Data: {TITLES[name]}, {len(data[0])} to train, {len(data[1])} to test")
     return data
+
+
+class Alone:
+    """What `minigrad.distributed` offers, for one process and without MPI."""
+
+    rank, size = 0, 1
+
+    def broadcast(self, parameters: Iterable[Any]) -> None: ...
+
+    def shard(self, *arrays: Any) -> tuple[Any, ...]:
+        return arrays
+
+    def average_gradients(
+        self, parameters: Iterable[Any], count: int, *means: float
+    ) -> list[float]:
+        return list(means)
+
+
+@functools.cache
+def world() -> Any:
+    """`minigrad.distributed` if several processes were started, else an `Alone`.
+
+    From then on, rank 0 alone prints.
+    """
+    if PROCESSES == 1:
+        return Alone()
+    try:
+        from minigrad import distributed
+    except ImportError as error:
+        raise SystemExit(f"error: {error}")
+    if distributed.rank:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")
+    return distributed
+
+
+def once(function: Callable[[], Any]) -> Any:
+    """Call `function` on rank 0 alone; return its result, or raise its SystemExit, on all ranks."""
+    result, ended = None, None
+    if world().rank == 0:
+        try:
+            result = function()
+        except SystemExit as error:
+            ended = error
+    if world().size > 1:
+        result, all_end = world().comm.bcast((result, ended is not None))
+        if all_end and not ended:
+            raise SystemExit  # silently: rank 0 says why
+    if ended:
+        raise ended
+    return result
+
+
+def save_checkpoint(path: Path, settings: dict[str, Any], rows: list[Any], **parts: Any) -> None:
+    """Write what `resume` needs, completely or not at all (see `mg.save`).
+
+    Parameters
+    ----------
+    path : Path
+    settings : dict
+        What must not differ when the training continues.
+    rows : list
+        What is known of each epoch.
+    **parts
+        Whatever has a `state_dict`: the model, the optimiser.
+    """
+    states = {name: part.state_dict() for name, part in parts.items()}
+    state = {f"{name}.{key}": numbers for name in states for key, numbers in states[name].items()}
+    rest = json.dumps([settings, generator.bit_generator.state, rows])
+    state["rest"] = np.frombuffer(rest.encode(), np.uint8)  # a file holds arrays of numbers only
+    save(state, path)
+
+
+def resume(path: Path, settings: dict[str, Any], **parts: Any) -> list[Any]:
+    """Continue from what `save_checkpoint` wrote, on all ranks; return its rows.
+
+    Without such a file, a line says so, and there are no rows: a job that may be killed at any
+    time can always be started by the same command.
+
+    Raises
+    ------
+    SystemExit
+        With one line, if the file is not a checkpoint, or if its settings differ.
+    """
+
+    def read() -> Any:
+        try:
+            state = load_state(path)
+            before, random, rows = json.loads(state.pop("rest").numpy().tobytes())
+        except FileNotFoundError:
+            print(f"Nothing to resume: there is no {path} yet")
+            return {}, generator.bit_generator.state, []
+        except (OSError, RuntimeError, KeyError, ValueError) as error:
+            raise SystemExit(f"error: {path} is not a checkpoint: {error!r}")
+        if changed := [name for name in settings if before.get(name) != settings[name]]:
+            of_both = (f"{name} {before.get(name)}, now {settings[name]}" for name in changed)
+            raise SystemExit(f"error: {path} was made with other settings: {'; '.join(of_both)}")
+        print(f"Resumed: {path}, after epoch {len(rows) - 1}")
+        return state, random, rows
+
+    state, generator.bit_generator.state, rows = once(read)
+    for name, part in parts.items() if state else ():
+        own = {key: numbers for key, numbers in state.items() if key.startswith(f"{name}.")}
+        part.load_state_dict({key.removeprefix(f"{name}."): own[key] for key in own})
+    return rows
 
 
 def claim(sentence: str, holds: bool, numbers: str = "") -> None:

@@ -1,9 +1,12 @@
 """Train a multi-layer perceptron on handwritten digits by mini-batch gradient descent.
 
-python examples/train_mlp.py                    MNIST if it can be had, else the digits
-python examples/train_mlp.py --optimizer adam   one of the variants of gradient descent
+python examples/train_mlp.py                    MNIST if available, else the small digits
+python examples/train_mlp.py --optimizer adam   another variant of gradient descent
 python examples/train_mlp.py --hidden           softmax regression: no hidden layer
 python examples/train_mlp.py --help             all settings
+
+mpiexec -n 4 python -m mpi4py examples/train_mlp.py   the same on four processes, which share
+                                                      each batch (see docs/distributed.md)
 """
 
 # %%
@@ -24,14 +27,14 @@ import minigrad as mg
 from minigrad import datasets, functional as F, nn, optim, plot
 
 # %% [markdown]
-# The curvature of the loss limits the learning rate. Beyond 2 / λ, where λ is the largest
-# eigenvalue of the Hessian, gradient descent overshoots, and the accuracy swings from epoch to
-# epoch. The digits therefore have a smaller rate by default, and more steps: batches of 16.
+# The curvature of the loss limits the learning rate. If λ is the largest eigenvalue of the
+# Hessian, gradient descent overshoots at rates above 2 / λ, and the accuracy swings from epoch
+# to epoch. So the digits get a smaller default rate, and more steps: batches of 16.
 
 # %%
-EPOCHS = {"mnist": 10, "digits": 60}  # the digits are so few that they need more rounds
+EPOCHS = {"mnist": 10, "digits": 60}  # there are few digits, so they need more epochs
 BATCH_SIZE = {"mnist": 64, "digits": 16}
-OPTIMIZERS = {  # with the learning rates that they have by default
+OPTIMIZERS = {  # with their default learning rates
     "gd": (optim.SGD, {"mnist": 0.1, "digits": 0.01}),
     "momentum": (partial(optim.SGD, momentum=0.9), {"mnist": 0.02, "digits": 0.005}),
     "rmsprop": (optim.RMSprop, {"mnist": 0.001, "digits": 0.0003}),
@@ -45,11 +48,11 @@ def parse_arguments():
     count, positive = common.number(int, 1), common.number(float, 1e-12)
     # fmt: off
     option("--data", choices=["auto", "mnist", "digits"], default="auto",
-           help="MNIST is looked for in $MINIGRAD_DATA, or else in data/ (default: %(default)s, "
-           "which is MNIST if it is there or can be downloaded, else scikit-learn's digits)")
+           help="MNIST is read from $MINIGRAD_DATA or data/; auto means MNIST if it is there or "
+           "can be downloaded, else scikit-learn's digits (default: %(default)s)")
     option("--hidden", type=count, nargs="*", default=[200, 100, 50], metavar="UNITS",
            help="sizes of the hidden layers, separated by spaces (default: 200 100 50)")
-    option("--epochs", type=count, help=f"rounds over the data (default: {EPOCHS['mnist']} for "
+    option("--epochs", type=count, help=f"passes over the data (default: {EPOCHS['mnist']} for "
            f"MNIST, {EPOCHS['digits']} for the digits)")
     option("--batch-size", type=count, help=f"examples per step (default: {BATCH_SIZE['mnist']} "
            f"for MNIST, {BATCH_SIZE['digits']} for the digits)")
@@ -57,7 +60,7 @@ def parse_arguments():
            help="gradient descent, with momentum 0.9, RMSprop or Adam (default: %(default)s)")
     rates = ", ".join(f"{lr['mnist']:g} or {lr['digits']:g} for {name}"
                       for name, (_, lr) in OPTIMIZERS.items())
-    option("--lr", type=positive, help="learning rate of the first step; it falls evenly to 0 "
+    option("--lr", type=positive, help="learning rate of the first step; it falls linearly to 0 "
            f"(default, for MNIST or the digits: {rates})")
     option("--seed", type=common.number(int, 0), default=0,
            help="of the weights, the validation split and the batches (default: %(default)s)")
@@ -65,11 +68,15 @@ def parse_arguments():
            f"(default: {mg.get_num_threads()})")
     option("--out", type=Path, default=Path("figures"), metavar="FOLDER",
            help="for the pictures (default: %(default)s)")
-    option("--save", type=Path, metavar="MODEL.npz",
-           help="where to save the parameters, for mg.load (default: nowhere)")
+    option("--save", type=Path, metavar="FILE.npz",
+           help="after each epoch, save all that --resume needs: parameters, optimiser, history")
+    option("--resume", action="store_true",
+           help="continue from the file given by --save, if it is there")
     # fmt: on
     args = parser.parse_args(common.command_line())
     common.make_folder(args.out, "--out")  # now rather than after the training
+    if args.resume and not args.save:
+        parser.error("--resume needs --save FILE.npz, the file to continue from")
     if args.save:
         common.make_folder(args.save.parent, "--save")
         if args.save.is_dir():
@@ -77,40 +84,48 @@ def parse_arguments():
     return args
 
 
-def load(name):
-    """The data set called `name`, and the name of the one that was loaded."""
-    if name != "auto":
-        return common.load(name, announce=False), name
-    try:
-        return common.load_mnist(), "mnist"
-    except (ImportError, OSError, RuntimeError) as error:
-        print(f"No MNIST: {error}")
-    return common.load("digits", announce=False), "digits"
+def find(name):
+    """The name of the data set to use; MNIST is downloaded if it is missing."""
+    if name == "auto":
+        try:
+            common.load_mnist()
+            return "mnist"
+        except (ImportError, OSError, RuntimeError) as error:
+            print(f"No MNIST: {error}")
+            return "digits"
+    common.load(name, announce=False)
+    return name
 
 
-args = parse_arguments()
+world = common.world()  # one process, or those that mpiexec has started
+args = common.once(parse_arguments)
 if args.threads:
     mg.set_num_threads(args.threads)
 mg.manual_seed(args.seed)
-(train_set, test_set), name = load(args.data)
-args.epochs = args.epochs or EPOCHS[name]
-args.batch_size = args.batch_size or BATCH_SIZE[name]
+args.data = data = common.once(lambda: find(args.data))
+train_set, test_set = common.load(data, announce=False)
+args.epochs = args.epochs or EPOCHS[data]
+args.batch_size = args.batch_size or BATCH_SIZE[data]
 make_optimizer, rates = OPTIMIZERS[args.optimizer]
-args.lr = args.lr or rates[name]
+args.lr = args.lr or rates[data]
+names = "data", "hidden", "epochs", "batch_size", "optimizer", "lr", "seed"
+settings = {name: getattr(args, name) for name in names}  # of one training, also if interrupted
 
 order = np.random.default_rng(args.seed).permutation(len(train_set))
 valid, rest = order[: len(order) // 10], order[len(order) // 10 :]
 train_data = train_set.data[rest], train_set.targets[rest]
 valid_data = train_set.data[valid], train_set.targets[valid]
-title = common.TITLES[name]
+title = common.TITLES[data]
 print(f"Data: {title}, {len(rest)} to train, {len(valid)} to validate, {len(test_set)} to test")
+if world.size > 1:
+    print(f"Processes: {world.size}; threads of each: {mg.get_num_threads()}")
 
 model = nn.MLP(hidden_dims=args.hidden)
 print(model)
 
 # %% [markdown]
-# The validation examples are not trained on. Before the first step their loss is about that of
-# guessing, log 10 = 2.30, and about nine out of ten are misread: epoch 0 of the curves.
+# The model is not trained on the validation examples. Before the first step, their loss is about
+# that of guessing, log 10 = 2.30, and about nine of ten are misread: epoch 0 of the curves.
 
 
 # %%
@@ -122,8 +137,18 @@ def evaluate(model, inputs, targets):
     return F.nll_loss(log_probs, targets).item(), accuracy, log_probs
 
 
+def back_propagate(model, inputs, targets):
+    """Compute the gradients; return the loss and the accuracy, both means over the examples."""
+    if not len(targets):  # a batch can be smaller than the number of processes
+        return 0.0, 0.0
+    log_probs = model(inputs)
+    loss = F.nll_loss(log_probs, targets)
+    loss.backward()
+    return loss.item(), (log_probs.argmax(1) == targets).float().mean().item()
+
+
 def why_slow(waited):
-    """One line for the steps that are much slower than they could be; None if they are not.
+    """A line that says why the steps are much slower than they could be; None if they are not.
 
     `waited` is the share of the time in which the training had no CPU. It computes or spins all
     the time, so the share is nearly 0 on any machine that has nothing else to do.
@@ -137,38 +162,51 @@ def why_slow(waited):
     return f"Slow: the training spends {waited:.0%} of its time waiting for a CPU, because {cause}."
 
 
-def train(model, what):
+def train(model, what, checkpoints=False):
     """Descend for `args.epochs` epochs, or until Ctrl-C; return the history of the curves."""
-    optimizer = make_optimizer(model.parameters(), lr=args.lr)
-    rows = []  # of the table of the curves: one for each epoch
-    steps = math.ceil(len(rest) / args.batch_size) * args.epochs
+    parameters = list(model.parameters())
+    optimizer = make_optimizer(parameters, lr=args.lr)
+    parts = {"model": model, "optimizer": optimizer}  # of a checkpoint
+    resumes = checkpoints and args.resume
+    rows = common.resume(args.save, settings, **parts) if resumes else []  # one per epoch
+    world.broadcast(parameters)  # each process starts from the same numbers
+    per_epoch = math.ceil(len(rest) / args.batch_size)
+    step, steps = per_epoch * max(len(rows) - 1, 0), per_epoch * args.epochs
+    started = None
     bar_format = "{desc}{percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"  # 80 columns
-    bar = tqdm(total=steps, mininterval=0.5, dynamic_ncols=True, bar_format=bar_format)
+    bar = tqdm(
+        total=steps, initial=step, mininterval=0.5, dynamic_ncols=True, bar_format=bar_format,
+        disable=world.rank > 0,
+    )  # fmt: skip
     with bar, common.interruptible():
         try:
-            for epoch in range(args.epochs + 1):
+            for epoch in range(len(rows), args.epochs + 1):
                 bar.set_description(f"{what} {max(epoch, 1)}/{args.epochs}", refresh=False)
-                losses, correct = [], 0
+                loss_sum = correct = 0.0
                 batches = datasets.minibatches(*train_data, args.batch_size) if epoch else ()
-                for inputs, targets in batches:
-                    log_probs = model(inputs)
-                    loss = F.nll_loss(log_probs, targets)
-                    optimizer.lr = args.lr * (1 - bar.n / steps)  # ever smaller: the noise of
-                    optimizer.zero_grad()  # mini-batches then no longer moves the parameters
-                    loss.backward()
+                for batch in batches:
+                    inputs, targets = world.shard(*batch)
+                    optimizer.lr = args.lr * (1 - step / steps)  # ever smaller: at the end, the
+                    optimizer.zero_grad()  # noise of mini-batches no longer moves the parameters
+                    means = back_propagate(model, inputs, targets)
+                    loss, right = world.average_gradients(parameters, len(targets), *means)
                     optimizer.step()
-                    losses.append(loss.item() * len(targets))
-                    correct += (log_probs.argmax(1) == targets).sum().item()
-                    if bar.n == 0:  # from here on: the first step may compile the kernels
+                    step += 1
+                    loss_sum += loss * len(batch[1])
+                    correct += right * len(batch[1])
+                    if started is None:  # from here on: the first step may compile the kernels
                         started, computed = time.perf_counter(), time.thread_time()
                     bar.update()
-                    if not math.isfinite(losses[-1]):
+                    if not math.isfinite(loss):  # on all ranks alike, and one of them says so
                         raise SystemExit(
-                            f"error: the loss is {losses[-1]} at step {bar.n} (epoch {epoch}): "
-                            f"the steps are too large. Try --lr {min(args.lr / 10, rates[name]):g}"
+                            world.rank
+                            or f"error: the loss is {loss} at step {step} (epoch {epoch}): the "
+                            f"steps are too large. Try --lr {min(args.lr / 10, rates[data]):g}"
                         )
                 loss, accuracy, _ = evaluate(model, *valid_data)
-                rows.append((sum(losses) / len(rest), correct / len(rest), loss, accuracy))
+                rows.append((loss_sum / len(rest), correct / len(rest), loss, accuracy))
+                if checkpoints and args.save and world.rank == 0:
+                    common.save_checkpoint(args.save, settings, rows, **parts)
                 bar.set_postfix_str(f"valid loss {loss:.4f}, accuracy {accuracy:.2%}")
                 if epoch == 0:  # untrained
                     continue
@@ -186,9 +224,9 @@ def train(model, what):
     }  # fmt: skip
 
 
-slow = []  # the line that says why the steps are slow, once it has been said
+slow = []  # the line that says why the steps are slow, once it has been printed
 started = time.perf_counter()
-history = train(model, "epoch")
+history = train(model, "epoch", checkpoints=True)
 seconds = time.perf_counter() - started
 epochs = len(history["train_loss"])
 
@@ -213,9 +251,7 @@ for digit, row in enumerate(counts):
     mistake = f"{row.argmax()} ({row.max()} of {total})" if row.any() else "nothing else"
     print(f"{digit:5} {right / total:7.1%}   {mistake}")
 if args.save:
-    with common.interruptible(ends=True):
-        mg.save(model.state_dict(), args.save)
-    print(f"Parameters: {args.save}")
+    print(f"Checkpoint: {args.save}")
 
 # %% [markdown]
 # Which digits are misread, and how sure was the model? The surest mistakes come first.
@@ -224,7 +260,7 @@ if args.save:
 probabilities = np.exp(log_probs.numpy().max(1))
 wrong = np.flatnonzero(read != written)
 shown = wrong[np.argsort(-probabilities[wrong])][:24]
-if len(shown):
+if len(shown) and world.rank == 0:
     lines = math.ceil(len(shown) / 8)
     figure, panels = plt.subplots(lines, 8, figsize=(11, 0.6 + 1.9 * lines))
     surest = f"; the {len(shown)} surest mistakes" if len(shown) < len(wrong) else ""
@@ -257,4 +293,5 @@ picture = args.out / "train_mlp.png"
 title += f": MLP {'-'.join(map(str, [784, *args.hidden, 10]))}, test accuracy "
 title += f"{100 * accuracy:.1f} % ± {100 * deviation:.1f}"
 print(f"Curves: {picture}")
-plot.training_curves(history, picture, title, baselines)  # which a notebook shows
+if world.rank == 0:
+    plot.training_curves(history, picture, title, baselines)  # a notebook shows it
