@@ -48,8 +48,8 @@ def interruptible(ends: bool = False) -> Iterator[None]:
 
 
 # How many processes mpiexec or Slurm has started. Each gets one thread, unless told otherwise.
-_STARTED = "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS"
-PROCESSES = max(int(os.environ.get(name, 1)) for name in _STARTED)
+STARTED = "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS"
+PROCESSES = max(int(os.environ.get(name, 1)) for name in STARTED)
 if PROCESSES > 1 and "OMP_NUM_THREADS" not in os.environ:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when NumPy is imported
 
