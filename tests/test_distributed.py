@@ -7,14 +7,13 @@ import signal
 import subprocess
 import sys
 import time
-from functools import partial
 
+import descending
 import numpy as np
 import pytest
 from helpers import ROOT, assert_drawn, child
 
 import minigrad as mg
-from minigrad import functional as F, nn, optim
 
 TRAIN = ROOT / "examples" / "train_mlp.py"
 SECONDS = 120  # for one run on a busy machine: a run that hangs fails
@@ -47,83 +46,14 @@ def mpi(processes, *command, code=None, folder, module="mpi4py", fails=0, **envi
 
 # The gradient of the whole batch
 
-OPTIMIZERS = {
-    "gradient descent": partial(optim.SGD, lr=0.1),
-    "momentum": partial(optim.SGD, lr=0.02, momentum=0.9),
-    "adam": partial(optim.Adam, lr=0.003),
-}
-STEPS = 50
-
-
-def problem(seed):
-    """A model with float64 parameters, drawn from a seed, and 500 examples, always the same."""
-    mg.manual_seed(seed)
-    model = nn.MLP(30, 10, hidden_dims=[20])
-    for parameter in model.parameters():
-        parameter.data = parameter.data.to(mg.float64)
-    rng = np.random.default_rng(0)
-    inputs = rng.standard_normal((500, 30))
-    targets = (inputs @ rng.standard_normal((30, 10))).argmax(1)
-    return model, mg.tensor(inputs), mg.tensor(targets), rng
-
-
-def flat(model):
-    return np.concatenate([parameter.array.ravel() for parameter in model.parameters()])
-
-
-def descend(make_optimizer, size):
-    """Train one process on whole batches of a size; return its parameters, and its losses."""
-    model, inputs, targets, rng = problem(seed=0)
-    optimizer, losses = make_optimizer(model.parameters()), []
-    for _ in range(STEPS):
-        chosen = rng.integers(len(inputs), size=size)
-        optimizer.zero_grad()
-        loss = F.nll_loss(model(inputs[chosen]), targets[chosen])
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    return flat(model), losses
-
-
-DESCEND = f"""
-import sys
-sys.path.insert(0, {str(ROOT / "tests")!r})
-import numpy as np
-from minigrad import distributed, functional as F
-from test_distributed import OPTIMIZERS, STEPS, flat, problem
-
-found = {{}}
-for name, make_optimizer in OPTIMIZERS.items():
-    for size in map(int, sys.argv[1:]):
-        model, inputs, targets, rng = problem(seed=distributed.rank)  # each starts elsewhere
-        optimizer, losses = make_optimizer(model.parameters()), []
-        distributed.broadcast(model.parameters())
-        for _ in range(STEPS):
-            chosen = rng.integers(len(inputs), size=size)
-            mine, labels = distributed.shard(inputs[chosen], targets[chosen])
-            optimizer.zero_grad()
-            loss = np.nan
-            if len(labels):
-                loss = F.nll_loss(model(mine), labels)
-                loss.backward()
-                loss = loss.item()
-            losses += distributed.average_gradients(model.parameters(), len(labels), loss)
-            optimizer.step()
-        found[f"{{name}} {{size}}"] = flat(model)
-        found[f"{{name}} {{size}} losses"] = losses
-np.savez(f"rank{{distributed.rank}}.npz", **found)
-"""
-
 
 @pytest.mark.mpi
-@pytest.mark.parametrize(
-    "processes, sizes", [(1, [251]), (2, [250, 251]), (3, [251]), (4, [3, 250])]
-)
+@pytest.mark.parametrize("processes, sizes", [(1, [251]), (2, [251]), (3, [251]), (4, [3, 250])])
 def test_several_processes_descend_as_one(tmp_path, processes, sizes):
-    mpi(processes, *sizes, code=DESCEND, folder=tmp_path)
-    for name, make_optimizer in OPTIMIZERS.items():
+    mpi(processes, descending.__file__, *sizes, folder=tmp_path)
+    for name in descending.OPTIMIZERS:
         for size in sizes:
-            parameters, losses = descend(make_optimizer, size)
+            parameters, losses = descending.on_one_process(name, size)
             for rank in range(processes):
                 found = np.load(tmp_path / f"rank{rank}.npz")
                 assert np.abs(found[f"{name} {size}"] - parameters).max() < 1e-11
@@ -131,10 +61,20 @@ def test_several_processes_descend_as_one(tmp_path, processes, sizes):
 
 
 DETAILS = """
+import contextlib
+import re
 import numpy as np
-import pytest
 import minigrad as mg
 from minigrad import distributed as d, optim
+
+@contextlib.contextmanager
+def raises(kind, match):
+    try:
+        yield
+    except kind as error:
+        assert re.search(match, str(error)), error
+    else:
+        raise AssertionError(f"no {kind}")
 
 assert d.size == 3
 pick = lambda *of_the_ranks: of_the_ranks[d.rank]
@@ -148,7 +88,7 @@ for n in range(12):
     shares = d.comm.allgather(numbers)
     assert np.array_equal(np.concatenate(shares), rows)
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
-with pytest.raises(ValueError, match=r"same length, got \\[3, 4\\]"):
+with raises(ValueError, match=r"same length, got \\[3, 4\\]"):
     d.shard([1, 2, 3], [1, 2, 3, 4])
 
 # the start: the numbers of rank 0, in place, and the graph knows
@@ -158,7 +98,7 @@ turned = mg.tensor(np.full((3, 2), d.rank, "f4").T, requires_grad=True)
 turned.data = np.arange(6.0).reshape(3, 2).astype("f4").T + d.rank  # in the other order
 unused, rare = (mg.tensor([1.0, 2.0], requires_grad=True) for _ in range(2))
 everything = [single, double, turned, unused, rare]
-with pytest.raises(RuntimeError, match="call broadcast"):
+with raises(RuntimeError, match="call broadcast"):
     d.average_gradients(everything, 1)
 optimizer = optim.Adam(everything)
 arrays, before = [p.array for p in everything], double * double
@@ -166,7 +106,7 @@ d.broadcast(p for p in everything)
 assert all(p.array is array for p, array in zip(everything, arrays))
 assert single.item() == 0 and not double.array.any()
 assert np.array_equal(turned.array, [[0, 2, 4], [1, 3, 5]])
-with pytest.raises(RuntimeError, match="changed"):
+with raises(RuntimeError, match="changed"):
     before.sum().backward()
 
 # the mean: weighed by the counts; rank 1 has no examples
@@ -199,13 +139,13 @@ lonely.grad = mg.tensor([1.0])
 assert share == 1 / 2**24 and lonely.grad.item() == 1
 
 # mistakes
-with pytest.raises(ValueError, match="count must be the number of this rank's examples, got -1"):
+with raises(ValueError, match="count must be the number of this rank's examples, got -1"):
     d.average_gradients([lonely], -1)
-with pytest.raises(ValueError, match="count is 0 on all ranks"):
+with raises(ValueError, match="count is 0 on all ranks"):
     d.average_gradients([lonely], 0)
-with pytest.raises(TypeError, match="parameters must list Tensors"):
+with raises(TypeError, match="parameters must list Tensors"):
     d.broadcast(lonely)
-with pytest.raises(RuntimeError, match=r"rank 0 has .*\\(2,\\).*, rank 1 has .*\\(1,\\)"):
+with raises(RuntimeError, match=r"rank 0 has .*\\(2,\\).*, rank 1 has .*\\(1,\\)"):
     d.broadcast([mg.zeros(pick(2, 1, 2))])
 print("through")
 """
