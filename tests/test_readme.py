@@ -155,7 +155,7 @@ def test_every_module_can_be_imported_under_its_name():
     code = "import importlib, minigrad as mg\n" + "".join(
         f"import minigrad.{room}\nassert minigrad.{room} is importlib.import_module('minigrad.{room}')\n"
         f"assert type(minigrad.{room}) is type(mg)\n"
-        for room in LINES if room != "__init__"
+        for room in LINES if room not in ("__init__", "distributed")  # which needs MPI
     )  # fmt: skip
     child(code=code)
 
