@@ -58,7 +58,9 @@ def test_train_mlp(tmp_path):
     assert_drawn(tmp_path / "figures" / "train_mlp_mistakes.png")
 
     model = nn.MLP(hidden_dims=[50])
-    model.load_state_dict(mg.load(tmp_path / "models" / "model.npz"))
+    state = mg.load(tmp_path / "models" / "model.npz")
+    parameters = {k: v for k, v in state.items() if k.startswith("model.")}
+    model.load_state_dict({k.removeprefix("model."): v for k, v in parameters.items()})
     _, test_set = datasets.load_digits_data(change_tensors=True)
     right = (model(test_set.data).argmax(1) == test_set.targets).float().mean().item()
     assert accuracy(printed) == pytest.approx(100 * right, abs=0.0501)
@@ -204,7 +206,7 @@ def test_train_mlp_keeps_the_curves_at_ctrl_c(tmp_path):
     assert "Stopped: here is what was learnt so far." in printed + bar
     assert re.search(r"Test accuracy: [\d.]+ % ± .* after epoch \d+, ", printed)
     assert_drawn(tmp_path / "figures" / "train_mlp.png")
-    assert len(mg.load(tmp_path / "model.npz")) == 8
+    assert sum(name.startswith("model.") for name in mg.load(tmp_path / "model.npz")) == 8
 
 
 # Ctrl-C
@@ -292,9 +294,9 @@ def test_ctrl_c_lets_a_half_made_file_be_removed(interrupted, tmp_path):
         "open model.npz.", "train_mlp.py", "--data", "digits", "--hidden", "--epochs", 1,
         "--save", "model.npz",
     )  # fmt: skip
-    assert done.returncode == 130 and done.stderr.endswith(f"\n{STOPPED}")
-    assert "Traceback" not in done.stderr and "Test accuracy: " in done.stdout
-    assert not list(tmp_path.glob("model*"))
+    assert done.returncode == 0 and "Traceback" not in done.stderr
+    assert "Stopped: here is what was learnt so far." in done.stdout + done.stderr
+    assert "after epoch 0" in done.stdout and not list(tmp_path.glob("model*"))
 
 
 @pytest.mark.parametrize("data", ["auto", "mnist"])
