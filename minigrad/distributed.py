@@ -71,8 +71,8 @@ for _name in ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_
         _library = MPI.Get_library_version().split("\n")[0].strip("\0 ")
         raise RuntimeError(
             f"{_started} processes were started ({_name}), but each is alone in MPI.COMM_WORLD: "
-            f"mpiexec does not belong to the MPI library of mpi4py, {_library}. Call its own "
-            f"mpiexec; that of pip's mpich is {os.path.join(sys.prefix, 'bin', 'mpiexec')}"
+            f"mpi4py uses another MPI library, {_library}. Start them by its own mpiexec (that of "
+            f"pip's mpich is {os.path.join(sys.prefix, 'bin', 'mpiexec')}) or by srun --mpi=..."
         )
 
 

@@ -14,6 +14,7 @@ import pytest
 from helpers import ROOT, assert_drawn, child
 
 import minigrad as mg
+from minigrad import nn
 
 TRAIN = ROOT / "examples" / "train_mlp.py"
 SECONDS = 120  # for one run on a busy machine: a run that hangs fails
@@ -157,6 +158,17 @@ def test_details(tmp_path):
     assert printed.count("through") == 3
 
 
+PAGE = (ROOT / "docs" / "distributed.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.mpi
+def test_the_script_of_the_page(tmp_path):
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    printed, _ = mpi(3, code=code, folder=tmp_path)
+    assert re.fullmatch(r"tensor\(0\.9\d+\)\n", printed)  # once
+    assert child("script.py", cwd=tmp_path).stdout == printed
+
+
 # When a rank fails
 
 FAIL = """
@@ -253,6 +265,10 @@ def test_train_mlp_on_two_processes(tmp_path):
     assert expected.keys() == found.keys()
     for name in expected:
         assert np.abs(expected[name] - found[name]).max() < 1e-4
+    (how_to_load,) = re.findall(r"```py\n(.*?)```", PAGE, re.DOTALL)
+    model = nn.MLP(hidden_dims=[20])
+    exec(how_to_load.replace("model.npz", str(two / "model.npz")), {"mg": mg, "model": model})
+    assert np.array_equal(model.main[0].weight.array, found["model.main.0.weight"])
 
 
 KILL = f"""
