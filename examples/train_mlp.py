@@ -167,8 +167,9 @@ def train(model, what, checkpoints=False):
     parameters = list(model.parameters())
     optimizer = make_optimizer(parameters, lr=args.lr)
     parts = {"model": model, "optimizer": optimizer}  # of a checkpoint
-    resumes = checkpoints and args.resume
-    rows = common.resume(args.save, settings, **parts) if resumes else []  # one per epoch
+    rows = []  # one per epoch
+    if checkpoints and args.resume:
+        rows = common.resume(args.save, settings, **parts)
     world.broadcast(parameters)  # each process starts from the same numbers
     per_epoch = math.ceil(len(rest) / args.batch_size)
     step, steps = per_epoch * max(len(rows) - 1, 0), per_epoch * args.epochs

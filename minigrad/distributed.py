@@ -1,9 +1,9 @@
 """Data-parallel training: many processes descend one gradient.
 
 The gradient of a mean over a batch is the mean of the gradients of its examples. So each process,
-or rank, takes a share of the batch, computes the gradient of its own share, and the ranks average:
-each weighs its gradient by its number of examples. Then all ranks make the same step from the same
-parameters, and stay the same. MPI carries the numbers, through mpi4py:
+or rank, computes the gradient of its share of the batch, and the ranks average these gradients,
+weighted by their numbers of examples. All ranks then make the same step from the same parameters,
+so the parameters stay the same. MPI carries the numbers, through mpi4py:
 
     from minigrad import distributed
 
@@ -11,13 +11,13 @@ parameters, and stay the same. MPI carries the numbers, through mpi4py:
     for inputs, targets in minibatches(...):             # all ranks draw alike
         mine, labels = distributed.shard(inputs, targets)
         optimizer.zero_grad()
-        if len(labels):                                  # a small batch may leave a rank none
+        if len(labels):                                  # a small batch leaves nothing for some
             F.nll_loss(model(mine), labels).backward()
         distributed.average_gradients(model.parameters(), len(labels))
         optimizer.step()
 
-``mpiexec -n 4 python -m mpi4py script.py`` runs it on four processes; docs/distributed.md says
-more. Beside other libraries:
+``mpiexec -n 4 python -m mpi4py script.py`` runs it on four processes; see docs/distributed.md.
+In other libraries:
 
 =====================  ==================================  ================================
 here                   torch DistributedDataParallel       Horovod
@@ -28,10 +28,10 @@ here                   torch DistributedDataParallel       Horovod
                                                            awaited in ``optimizer.step()``
 =====================  ==================================  ================================
 
-What they hide, in a wrapper around the model or the optimiser, is one line here, between
-``backward()`` and ``step()``. They gain speed by it: they exchange the gradients of the last
-layers while those of the first are still computed. And they divide by the number of ranks, not of
-examples, so that with uneven shares the result is not the gradient of the whole batch.
+Both hide this in a wrapper, of the model or of the optimiser; here it is one line between
+``backward()`` and ``step()``. Their way is faster: the gradients of the last layers travel while
+those of the first are computed. Both divide by the number of ranks, not of examples, so with
+uneven shares the result is not the gradient of the whole batch.
 
 Attributes
 ----------
@@ -166,10 +166,10 @@ def shard(*arrays: Any) -> tuple[Any, ...]:
 def average_gradients(parameters: Tensors, count: int, *means: float) -> list[float]:
     """Replace each gradient by its mean over the examples of all ranks.
 
-    Call it on all ranks, between ``loss.backward()`` and ``optimizer.step()``. The loss of a rank
-    is the mean over its `count` examples, and G its gradient. The gradient of the mean over all
-    examples is then Σ count G / Σ count, with sums over the ranks, however uneven the shares are.
-    One Allreduce of one flat array makes all of these sums.
+    Call it on all ranks, between ``loss.backward()`` and ``optimizer.step()``. If G is the gradient
+    of a rank's mean loss over its `count` examples, the gradient of the mean loss over all
+    examples is Σ count G / Σ count, with sums over the ranks. This is exact for uneven shares, too.
+    One Allreduce of one flat array computes all of these sums.
 
     Parameters
     ----------
