@@ -32,7 +32,7 @@ args = common.arguments(
     steps=(50, "steps of the training that is compared", 10),
     repeats=(100, "measurements of each time", 20),
 )
-train_set, test_set = common.load(args.data)
+train_set, _ = common.load(args.data)
 inputs, targets = train_set.data, train_set.targets
 
 # %% [markdown]
@@ -238,25 +238,24 @@ for ranks, figures in measured.items():
 
 # %% [markdown]
 # On paper, to 1,024 ranks. The time of one rank is measured above, for its own small batch. All
-# wait for the slowest, or *straggler*: the expected largest of p draws from the measured times.
-# (No draw is longer than the longest time measured, so for many ranks this is too little.) An
-# Allreduce of n bytes costs a latency α for each message, and n/β for its bytes:
+# wait for the slowest, the *straggler*: the expected largest of p draws from the measured times.
+# (No draw is longer than the longest measured, so for many ranks this is too little.) An Allreduce
+# of n bytes pays a latency α for each message, one after the other, and n/β for its bytes:
 #
-# - ring: 2 (p - 1) messages of n/p bytes take 2 (p - 1) α + 2 (p - 1)/p · n/β
-# - tree (recursive doubling): log₂ p messages of n bytes take log₂ p · (α + n/β)
-# - halving and doubling: 2 log₂ p messages take 2 log₂ p · α + 2 (p - 1)/p · n/β
+# - ring: 2 (p - 1) α + 2 (p - 1)/p · n/β, for 2 (p - 1) messages of n/p bytes
+# - tree (recursive doubling): log₂ p · (α + n/β), for log₂ p messages of n bytes
+# - halving, then doubling (Rabenseifner): 2 log₂ p · α + 2 (p - 1)/p · n/β
 #
-# The sources are Patarasuk and Yuan (2009), "Bandwidth optimal all-reduce algorithms for clusters
-# of workstations", for the ring, and Thakur, Rabenseifner and Gropp (2005), "Optimization of
-# collective communication operations in MPICH", for the others, where p is a power of two. The
-# additions are left out, and so are messages that share a cable, which the ring avoids. The model
-# takes the fastest of the three.
+# Sources: for the ring, Patarasuk and Yuan, "Bandwidth optimal all-reduce algorithms for clusters
+# of workstations" (2009); for the others, with p a power of two, Thakur, Rabenseifner and Gropp,
+# "Optimization of collective communication operations in MPICH" (2005). The model takes the fastest
+# of the three. It leaves out the additions, and messages that share a cable, which a ring avoids.
 #
-# The networks are assumptions, not measurements. They are the two ends of a range: 2 µs and
-# 25 GB/s, as of InfiniBand, and 50 µs and 1.25 GB/s, as of 10-gigabit Ethernet.
+# The networks are assumptions, not measurements, at the ends of a range: 2 µs and 25 GB/s, as of
+# InfiniBand, and 50 µs and 1.25 GB/s, as of 10-gigabit Ethernet.
 
 # %%
-NETWORKS = {"fast": (2e-6, 25e9), "slow": (50e-6, 1.25e9)}  # latency (s), bandwidth (bytes/s)
+NETWORKS = {"fast": (2e-6, 25e9), "slow": (50e-6, 1.25e9)}  # α in s, β in bytes a second
 GRADIENT = sum(4 * math.prod(p.shape) for p in nn.MLP(hidden_dims=[100, 100]).parameters())
 
 
@@ -273,8 +272,8 @@ def slowest_of(ranks, times):
     return times @ np.diff(at_most**ranks)
 
 
-# Examples of each rank: a batch of 1,024 is shared (strong scaling), or each has 64 (weak scaling)
-SCALINGS = {"strong": lambda ranks: BATCH // ranks, "weak": lambda ranks: 64}
+# How many examples each rank has
+SCALINGS = {"1,024 in all": lambda ranks: BATCH // ranks, "64 for each": lambda ranks: 64}
 
 
 def speed_up(ranks, examples, network):
@@ -284,33 +283,30 @@ def speed_up(ranks, examples, network):
     return ranks * examples(ranks) / seconds / (examples(1) / alone[examples(1)].mean())
 
 
-print(
-    f"\nThe model, for {GRADIENT / 1e3:.0f} kB of gradients and batches of {BATCH:,}; times in ms"
-)
-print("                   a step's computing     an Allreduce             speed-up")
-print("ranks   network   of a rank   slowest   ring   tree   halving   strong   weak (64 a rank)")
+print(f"\nThe model (times in ms), with {GRADIENT / 1e3:.0f} kB of gradients")
+print("                 computing 1,024/p           Allreduce              speed-up")
+print("ranks   network   average  slowest     ring     tree  halving  of 1,024  64 each")
 for ranks in (8, 64, 1024):
     for name, network in NETWORKS.items():
         times = alone[BATCH // ranks]
-        ring, tree, halving = (1e3 * t for t in allreduce(ranks, GRADIENT, *network))
-        strong, weak = (speed_up(ranks, examples, network) for examples in SCALINGS.values())
-        computing = f"{1e3 * times.mean():9.2f} {1e3 * slowest_of(ranks, times):9.2f}"
-        exchange = f"{ring:6.2f} {tree:6.2f} {halving:9.2f}"
-        print(f"{ranks:5,}   {name:7} {computing} {exchange} {strong:8.1f} {weak:8.1f}")
+        numbers = times.mean(), slowest_of(ranks, times), *allreduce(ranks, GRADIENT, *network)
+        row = "".join(f"{1e3 * seconds:9.2f}" for seconds in numbers)
+        row += "".join(f"{speed_up(ranks, each, network):9.1f}" for each in SCALINGS.values())
+        print(f"{ranks:5,}   {name:7}" + row)
 for name, network in NETWORKS.items():
-    gains = {ranks: speed_up(ranks, SCALINGS["strong"], network) for ranks in alone}
+    gains = {ranks: speed_up(ranks, SCALINGS["1,024 in all"], network) for ranks in alone}
     used = max(ranks for ranks in gains if gains[ranks] >= ranks / 2)
-    print(f"{name.capitalize()} network: more than {max(gains, key=gains.get)} ranks do not help a "
-          f"batch of {BATCH:,}; more than {used} spend over half of their time waiting")  # fmt: skip
+    print(f"{name.capitalize()} network: 1,024 in all are fastest on {max(gains, key=gains.get)} "
+          f"ranks; up to {used}, each does at least half as much as alone")  # fmt: skip
 
 # %% [markdown]
-# With weak scaling, the ranks stay busy, but the batch grows: 1,024 ranks with 64 examples each
-# make one of 65,536. Does it help to learn? Below are the steps until the loss over a thousand
-# fixed examples is under 0.3, at the best of several rates. While the noise of the gradient limits
-# the rate, a batch that is four times as large has a quarter of the variance. It bears up to four
-# times the rate (*linear scaling*; Goyal et al., 2017, with 8,192 images) and needs a quarter of
-# the steps. A large batch has little noise left: the curvature of the loss limits its rate, as in
-# script 6, and more examples hardly save steps.
+# So a fixed batch soon stops paying (*strong scaling*). With 64 examples for each (*weak scaling*),
+# ranks stay busy, but 1,024 of them make a batch of 65,536. Does it help to learn? Below are the
+# steps until the loss over a thousand fixed examples is under 0.3, at the best of several rates.
+# While the noise of the gradient limits the rate, four times as many examples have a quarter of
+# its variance: they bear up to four times the rate (*linear scaling*; Goyal et al., 2017, up to
+# 8,192 images), and need a quarter of the steps. A large batch has little noise left. Then the
+# curvature of the loss limits the rate, and more examples hardly save steps.
 
 # %%
 SIZES = [2, 8, 32, 128, 512]
@@ -332,14 +328,16 @@ def steps_needed(size, rate, limit):
     return math.inf
 
 
-needed, best = [], []
+needed, best = [], [0.02]
 with np.errstate(all="ignore"):  # a rate that is too large ends in NaN
     for count in common.progress(SIZES, "batch sizes"):
         fewest = 3000, math.nan
-        for rate in RATES:
+        # The rates near the last best one come first: they leave few steps to the others.
+        for rate in sorted(RATES, key=lambda rate: abs(math.log(rate / best[-1]))):
             fewest = min(fewest, (steps_needed(count, rate, fewest[0]), rate))
         needed.append(fewest[0])
         best.append(fewest[1])
+del best[0]
 print("\nSteps to a loss of 0.3, at the best rate")
 for count, steps, rate in zip(SIZES, needed, best):
     print(f"batches of {count:3}: {steps:4} steps at rate {rate:g}")
@@ -361,45 +359,40 @@ common.claim(
 inside = all(rate in RATES[1:-1] for rate in best)
 common.claim("Every best rate lies inside the grid", inside, ", ".join(f"{r:g}" for r in best))
 
-figure, (left, middle, right) = plt.subplots(1, 3, figsize=(11, 5.6))
-ranks, kilobytes = np.array(list(alone)), np.array(BYTES) / 1000
+figure, (left, middle, right) = plt.subplots(1, 3, figsize=(11, 5.4))
+kilobytes, ranks = np.array(BYTES) / 1000, np.array(list(alone))
 for (name, network), style in zip(NETWORKS.items(), ("-", "--")):
     times = [1e3 * min(allreduce(64, size, *network)) for size in BYTES]
     left.plot(kilobytes, times, style, color=BLUE, label=f"model: 64 ranks, {name} network")
     for (kind, examples), colour in zip(SCALINGS.items(), (BLUE, PINK)):
         gains = [speed_up(count, examples, network) for count in ranks]
-        label = f"model: {kind} scaling, {name} network"
-        middle.plot(ranks, gains, style, color=colour, label=label)
+        middle.plot(ranks, gains, style, color=colour, label=f"model: {kind}, {name} network")
 for count, figures in measured.items():
     crowded = f" on {cpus} CPUs" if count > cpus else ""
     style = {"color": RED, "markerfacecolor": "white" if crowded else RED, "zorder": 3}
-    label = f"measured: {count} rank{'s' * (count > 1)}{crowded}"
+    label = f"measured: {count} ranks{crowded}"
     gain = measured[1]["step"][1] / figures["step"][1]
-    middle.plot(count, gain, "o", label=label, **style)
+    middle.plot(count, gain, "o", label=label if count > 1 else None, **style)
     if count > 1:
-        left.plot(kilobytes, 1e3 * np.polyval(figures["fit"], BYTES), color=RED, linewidth=1)
         left.plot(kilobytes, 1e3 * np.array(figures["allreduce"]), "o", label=label, **style)
-left.axvline(GRADIENT / 1e3, color="gray", linestyle=":", label="the gradient of the MLP here")
-left.set(title="An Allreduce: small messages\ncost latency, large ones bandwidth")
+        left.plot(kilobytes, 1e3 * np.polyval(figures["fit"], BYTES), color=RED, linewidth=1)
+left.axvline(GRADIENT / 1e3, color="gray", linestyle=":", label="gradients of the MLP")
+left.set(title="Allreduce: small messages cost\nlatency, large ones bandwidth")
 left.set(xlabel="size (kB)", ylabel="time (ms)")
 middle.plot(ranks, ranks, ":", color="black", label="p times as fast")
-middle.set(title="More ranks pay while each\nhas enough to compute", xlabel="ranks p")
-middle.set(ylabel="examples a second (of one rank: 1)")
+middle.set(title="More ranks pay if each\nhas enough to compute", xlabel="ranks p")
+middle.set(ylabel="speed-up")
 right.plot(SIZES, needed, "-o", color=GREEN, label="at the best rate")
 quarter = needed[0] * SIZES[0] / np.array(SIZES)
-right.plot(SIZES, quarter, ":", color="black", label="a quarter for four times as many examples")
-for count, steps, rate in zip(SIZES, needed, best):
-    right.annotate(f"rate {rate:g}", (count, steps), (4, 6), color=GREEN,
-                   textcoords="offset points", rotation=30)  # fmt: skip
-right.set(title="Larger batches save\nfewer and fewer steps", xlabel="examples in a batch")
-right.set(ylabel="steps to a loss of 0.3")
+right.plot(SIZES, quarter, ":", color="black", label="a quarter for four times the size")
+right.set(title="Larger batches save\nfewer and fewer steps", ylabel="steps to a loss of 0.3")
+right.set(xlabel="examples in a batch, best rate")
 for axes in (left, middle, right):
     axes.loglog()
     axes.xaxis.set_major_formatter("{x:,g}")
     axes.yaxis.set_major_formatter("{x:,g}")
-    axes.legend(fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.17))  # hides no data
-right.set_xticks(SIZES, SIZES)
+    axes.legend(fontsize=10, loc="upper center", bbox_to_anchor=(0.5, -0.19))  # hides no data
+right.set_xticks(SIZES, [f"{count}\n{rate:.2g}" for count, rate in zip(SIZES, best)])
 right.set_xticks([], minor=True)
-right.margins(0.2)
 figure.savefig(args.out / "9_data_parallel.png")
 print(f"Picture: {args.out / '9_data_parallel.png'}")
