@@ -124,10 +124,15 @@ def running(folder):
 @pytest.mark.mpi
 @pytest.mark.skipif(not Path("/proc").exists(), reason="looks for processes in /proc")
 def test_ctrl_c_ends_the_ranks(tmp_path):
-    arguments = "--quick", "--repeats", "100"
-    command = [sys.executable, str(SCRIPT), "--out", str(tmp_path), *arguments]
+    sleep = (
+        "import os, time\nif 'PMI_RANK' in os.environ:\n    time.sleep(200)"  # not over too soon
+    )
+    (tmp_path / "sitecustomize.py").write_text(sleep)
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, str(SCRIPT), "--out", str(tmp_path), "--quick"]
     with subprocess.Popen(
         command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"PYTHONPATH": path},
         start_new_session=True,  # Ctrl-C reaches this process alone, not those it starts
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:  # fmt: skip
@@ -142,4 +147,7 @@ def test_ctrl_c_ends_the_ranks(tmp_path):
     ends = time.monotonic() + 30
     while running(tmp_path) and time.monotonic() < ends:
         time.sleep(0.1)
-    assert not running(tmp_path)
+    left = running(tmp_path)
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert not left
