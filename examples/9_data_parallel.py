@@ -309,7 +309,7 @@ for name, network in NETWORKS.items():
 # curvature of the loss limits the rate, and more examples hardly save steps.
 
 # %%
-SIZES = [2, 8, 32, 128, 512]
+SIZES = [4, 16, 64, 256, 1024]
 RATES = [0.00625 * 2**i for i in range(8)]
 
 
@@ -340,26 +340,26 @@ with np.errstate(all="ignore"):  # a rate that is too large ends in NaN
 del best[0]
 print("\nSteps to a loss of 0.3, at the best rate")
 for count, steps, rate in zip(SIZES, needed, best):
-    print(f"batches of {count:3}: {steps:4} steps at rate {rate:g}")
+    print(f"batches of {count:5,}: {steps:4} steps at rate {rate:g}")
 common.claim(
-    "From 2 to 8 examples, more than half of the steps are saved",
+    "From 4 to 16 examples, more than half of the steps are saved",
     needed[1] < needed[0] / 2,
     f"{needed[0]} and {needed[1]}",
 )
 common.claim(
-    "From 128 to 512 examples, less than half of the steps are saved",
+    "From 256 to 1,024 examples, less than half of the steps are saved",
     needed[4] > needed[3] / 2,
     f"{needed[3]} and {needed[4]}",
 )
 common.claim(
-    "From 2 to 32 examples, the best rate grows by a larger factor than from 32 to 512",
+    "From 4 to 64 examples, the best rate grows by a larger factor than from 64 to 1,024",
     best[2] / best[0] > best[4] / best[2],
     f"{best[2] / best[0]:g} and {best[4] / best[2]:g}",
 )
 inside = all(rate in RATES[1:-1] for rate in best)
 common.claim("Every best rate lies inside the grid", inside, ", ".join(f"{r:g}" for r in best))
 
-figure, (left, middle, right) = plt.subplots(1, 3, figsize=(11, 5.4))
+figure, (left, middle, right) = plt.subplots(1, 3, figsize=(11, 5.8))
 kilobytes, ranks = np.array(BYTES) / 1000, np.array(list(alone))
 for (name, network), style in zip(NETWORKS.items(), ("-", "--")):
     times = [1e3 * min(allreduce(64, size, *network)) for size in BYTES]
@@ -391,8 +391,8 @@ for axes in (left, middle, right):
     axes.loglog()
     axes.xaxis.set_major_formatter("{x:,g}")
     axes.yaxis.set_major_formatter("{x:,g}")
-    axes.legend(fontsize=10, loc="upper center", bbox_to_anchor=(0.5, -0.19))  # hides no data
-right.set_xticks(SIZES, [f"{count}\n{rate:.2g}" for count, rate in zip(SIZES, best)])
+    axes.legend(fontsize=10, loc="upper center", bbox_to_anchor=(0.5, -0.26))  # hides no data
+right.set_xticks(SIZES, [f"{count:,}\n{rate:.2g}" for count, rate in zip(SIZES, best)])
 right.set_xticks([], minor=True)
 figure.savefig(args.out / "9_data_parallel.png")
 print(f"Picture: {args.out / '9_data_parallel.png'}")
