@@ -32,6 +32,8 @@ suppress_warnings = ["ref.python"]  # a word such as `shape`, the name of two at
 
 autodoc_default_options = {"members": True}
 autodoc_member_order = "bysource"
+autodoc_inherit_docstrings = False
+autodoc_preserve_defaults = True  # float32, not dtype('float32')
 autodoc_typehints = "none"  # the docstrings give shapes and dtypes
 napoleon_use_param = napoleon_use_rtype = False  # words such as "shape" are not links
 
@@ -111,6 +113,22 @@ def links_as_on_github(app, doctree):
         link.replace_self(nodes.reference("", "", *link.children, refuri=uri, internal=True))
 
 
+def short_names(app, env, node, text):
+    """Link `engine.sweep` or `minigrad.tensor`, as docstrings say, to the full name."""
+    if node["refdomain"] != "py" or node["reftype"] != "obj":
+        return None
+    target = node["reftarget"].removeprefix("minigrad.")
+    node["refspecific"] = True  # any object whose full name ends like this
+    return env.get_domain("py").resolve_xref(
+        env, node["refdoc"], app.builder, "obj", target, node, text
+    )
+
+
+def skip_fields(app, what, name, member, skip, options):
+    """Leave out the fields of named tuples, which their signatures show."""
+    return True if str(member.__doc__).startswith("Alias for field number") else None
+
+
 def mathml(block):
     def visit(writer, node):
         writer.body.append(tex2mathml(node.astext(), as_block=block))
@@ -128,5 +146,7 @@ def redirect(app, error):
 def setup(app):
     app.connect("source-read", page_of_script)
     app.connect("doctree-read", links_as_on_github, priority=100)  # before downloads are collected
+    app.connect("missing-reference", short_names)
+    app.connect("autodoc-skip-member", skip_fields)
     app.connect("build-finished", redirect)
     app.add_html_math_renderer("mathml", mathml(block=False), mathml(block=True))
