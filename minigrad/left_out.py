@@ -6,7 +6,7 @@ USE = {
     "minigrad": {
         "FloatTensor": "tensor()",
         "array": "tensor()",
-        "autograd": "loss.backward(), and then w.grad",
+        "autograd": "loss.backward(), and then w.grad; operation() in place of Function",
         "asarray": "tensor(), which copies, or from_numpy(), which shares",
         "as_tensor": "tensor(), which copies, or from_numpy(), which shares",
         "bmm": "x @ y, which multiplies stacks of matrices",
@@ -34,7 +34,7 @@ USE = {
     "minigrad.nn": {
         "BatchNorm1d": "inputs that are normalised once, as in `minigrad.datasets`",
         "Conv2d": "Linear: minigrad is about multi-layer perceptrons",
-        "Dropout": "x * mask / p, where mask is (mg.rand(*x.shape) < p)",
+        "Dropout": "x * mask / keep, where mask is (mg.rand(*x.shape) < keep)",
         "Embedding": "a Parameter W and W[indices]",
         "ModuleDict": "a dict: its Modules are found",
         "ModuleList": "a list: its Modules are found",
@@ -45,7 +45,7 @@ USE = {
     },
     "minigrad.functional": {
         "binary_cross_entropy": "cross_entropy with two classes",
-        "dropout": "x * mask / p, where mask is (mg.rand(*x.shape) < p)",
+        "dropout": "x * mask / keep, where mask is (mg.rand(*x.shape) < keep)",
         "one_hot": "eye(classes)[targets]",
         "sigmoid": "x.sigmoid()",
         "tanh": "x.tanh()",
