@@ -16,12 +16,33 @@ generator = np.random.default_rng()
 
 
 def tensor(data: ArrayLike, dtype: Any = None, requires_grad: bool = False) -> Tensor:
-    """A Tensor with a copy of ``data``; Python floats make float32, integers int64."""
+    """A Tensor with a copy of ``data``.
+
+    Parameters
+    ----------
+    data : array_like
+        A number, nested lists, an array or a Tensor.
+    dtype : dtype, optional
+        By default, arrays keep theirs, Python floats make float32 and integers int64.
+    requires_grad : bool
+        Whether `Tensor.backward` leaves a gradient in it.
+
+    Raises
+    ------
+    TypeError
+        If ``data`` is not made of real numbers.
+    ValueError
+        If ``data`` is a ragged list.
+    OverflowError
+        If an integer dtype cannot hold a number.
+    RuntimeError
+        If an integer or a bool should require grad.
+    """
     return Tensor(as_array(data, dtype).copy(), requires_grad)
 
 
 def from_numpy(array: np.ndarray) -> Tensor:
-    """A Tensor that shares the memory of ``array``."""
+    """A Tensor that shares the memory of ``array``; a TypeError for anything but an ndarray."""
     if not isinstance(array, np.ndarray):
         raise TypeError(f"from_numpy() takes a numpy.ndarray, got {type(array).__name__}")
     return Tensor(array)
@@ -65,7 +86,7 @@ def rand(*shape: Any, dtype: Any = float32, requires_grad: bool = False) -> Tens
 
 def randint(low: int = 0, high: Any = None, size: Any = None, dtype: DTypeLike = int64) -> Tensor:
     """Random integers from ``low`` to ``high - 1``: ``randint(5, 10, (3,))``, or
-    ``randint(10, (3,))`` with ``low`` 0."""
+    ``randint(10, (3,))`` with ``low`` 0. A TypeError if the size is not a tuple."""
     if size is None:
         low, high, size = 0, low, high
     if not isinstance(size, (tuple, list)):

@@ -46,7 +46,10 @@ def _items(holder: Any) -> Iterable[tuple[Any, Any]]:
 
 
 class Module:
-    """Base class of layers and models: build the parts in `__init__`, use them in `forward`.
+    """Base class of layers and models: build the parts in ``__init__``, use them in ``forward``.
+
+    Calling a model passes the arguments, which are positional, to ``forward``. Your ``__init__``
+    need not call that of this class.
 
     Attributes that are Parameters or Modules are found automatically, in the order in which they
     were assigned, as are those in lists, tuples and dicts: ``self.layers = [Linear(4, 3)]`` adds
@@ -153,7 +156,10 @@ class Module:
         return (parameter for _, parameter in self.named_parameters())
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The parameters by name, as Tensors that share memory with the model."""
+        """The parameters by name, as Tensors that share memory with the model: `save` writes them.
+
+        A later step changes them too. To keep a copy, write ``copy.deepcopy(model.state_dict())``.
+        """
         return {name: parameter.detach() for name, parameter in self.named_parameters()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -210,7 +216,10 @@ class Module:
             parameter.grad = None
 
     def to(self, device: str) -> Self:
-        """Return this module for ``to("cpu")``: minigrad runs on the CPU only."""
+        """Return this module for ``to("cpu")``; anything else raises a RuntimeError.
+
+        minigrad runs on the CPU only. To change the dtype, assign to each parameter's ``data``.
+        """
         if device != "cpu":
             raise RuntimeError(f"to(): minigrad runs on the CPU only, got {device!r}")
         return self
@@ -234,7 +243,7 @@ class Module:
         return self.train(False)
 
     def extra_repr(self) -> str:
-        """The text between the parentheses in the repr of a module without parts."""
+        """The text between the parentheses in the repr of a module without parts: override it."""
         return ""
 
     @reprlib.recursive_repr("...")  # a module may hold its parent
@@ -270,6 +279,11 @@ class Linear(Module):
         D and H.
     bias : bool
         Whether to add a bias.
+
+    Raises
+    ------
+    ValueError
+        If a number of features is not a positive integer.
 
     Attributes
     ----------
@@ -377,7 +391,8 @@ class NLLLoss(Module):
     ignore_index : int
         Examples with this target do not count.
     reduction : {"mean", "sum", "none"}
-        Whether to return the mean of the losses, their sum, or the losses themselves.
+        Whether to return the mean of the losses, their sum, or the losses themselves; anything
+        else raises a ValueError.
     """
 
     # Keyword-only, because PyTorch has other, long outdated settings in these positions.
@@ -420,7 +435,10 @@ class MSELoss(Module):
 
 
 class Sequential(Module):
-    """Modules applied one after the other; their names are 0, 1, 2, ..."""
+    """Modules applied one after the other; their names are 0, 1, 2, ...
+
+    It has a length, an iterator and indices. Anything but Modules raises a TypeError.
+    """
 
     def __init__(self, *modules: Module):
         for i, module in enumerate(modules):

@@ -217,6 +217,13 @@ class Optimizer:
     ``weight_decay``, the gradient G is replaced by G + weight_decay * param, so each step also
     pulls the parameters towards 0. (``param.grad`` stays G.)
 
+    Parameters
+    ----------
+    params : iterable of Tensor
+        Leaves of dtype float32 or float64, such as ``model.parameters()``.
+    **settings : float
+        Those of the optimiser, at least 0.
+
     Raises
     ------
     TypeError

@@ -294,10 +294,16 @@ def _spread(
 class Tensor:
     """A NumPy array that can take part in automatic differentiation.
 
+    The operators ``+ - * / // % **`` and the comparisons work elementwise and broadcast, as do
+    ``& | ^ ~`` for bools and integers; ``@`` multiplies matrices. The methods `add`, `sub`, `mul`,
+    `div`, `pow`, `matmul`, `neg`, `remainder`, ``floor_divide``, ``eq``, ``ne``, ``lt``, ``le``,
+    ``gt`` and ``ge`` do the same. Shapes or dtypes that do not fit together raise a RuntimeError.
+
     Parameters
     ----------
     data : array_like
         An ndarray is shared, not copied (`minigrad.tensor` copies); anything else is converted.
+        Dtypes and errors are those of `minigrad.tensor`.
     requires_grad : bool
         Whether `backward` leaves a gradient in `grad`. Floating-point dtypes only. (The result
         of a recorded operation requires grad if an input does, but passes its gradient on and
@@ -348,7 +354,10 @@ class Tensor:
 
     @property
     def requires_grad(self) -> bool:
-        """Whether gradients flow to it; can be set on leaves only."""
+        """Whether gradients flow to it.
+
+        It can be set on leaves of a floating-point dtype; otherwise, a RuntimeError is raised.
+        """
         return self._requires_grad
 
     @requires_grad.setter
@@ -385,7 +394,8 @@ class Tensor:
     def retain_grad(self) -> None:
         """Make `backward` keep the gradient of this result of an operation in `grad`.
 
-        Otherwise the sweep drops it once it has been passed on, which saves memory.
+        Otherwise the sweep drops it once it has been passed on, which saves memory. Raises a
+        RuntimeError if this Tensor does not require grad.
         """
         if not self._requires_grad:
             raise RuntimeError("retain_grad(): this Tensor does not require grad")
@@ -403,7 +413,10 @@ class Tensor:
 
     @property
     def data(self) -> Tensor:
-        """The same array outside the graph; assigning to ``data`` replaces the array."""
+        """The same array outside the graph; assigning to ``data`` replaces the array.
+
+        The new array of a leaf may have another shape or dtype; `grad` is then None.
+        """
         return Tensor(self)
 
     @data.setter
@@ -639,7 +652,7 @@ class Tensor:
         return apply(more_ops.minimum, self, other)
 
     def where(self, condition: ArrayLike, other: ArrayLike) -> Tensor:
-        """x where ``condition`` holds, else ``other``; see `minigrad.where`."""
+        """x where ``condition`` holds, else ``other``; see `minigrad.tensors.where`."""
         return where(condition, self, other)
 
     @numpy_names
@@ -668,8 +681,9 @@ class Tensor:
 
     @numpy_names
     def max(self, dim: int | None = None, keepdim: bool = False) -> Any:
-        """The largest element; with ``dim``, the pair ``(values, indices)`` along it.
+        """The largest element; with ``dim``, the named pair ``(values, indices)`` along it.
 
+        Equal elements share the gradient; with ``dim``, the one at the index receives all of it.
         Raises a RuntimeError if there are no elements, an IndexError if ``dim`` does not exist.
         """
         if isinstance(dim, (Tensor, np.ndarray)):  # max(x, y), as in PyTorch
@@ -725,7 +739,10 @@ class Tensor:
         return apply(more_ops.cumsum, self, dim=dim)
 
     def reshape(self, *shape: Any) -> Tensor:
-        """The same elements in another shape, sharing memory if NumPy can; one length may be -1."""
+        """The same elements in another shape, sharing memory if NumPy can; one length may be -1.
+
+        Raises a RuntimeError if the shape holds another number of elements.
+        """
         return apply(ops.reshape, self, shape=as_shape(shape))
 
     def view(self, *shape: Any) -> Tensor:
@@ -812,7 +829,7 @@ class Tensor:
         return Tensor(np.any(self.array))
 
     def zero_(self) -> Tensor:
-        """Set every element to 0, in place."""
+        """Set every element to 0, in place; if it requires grad, under `no_grad` only."""
         _refuse_in_place(self)
         self.set_numbers(..., 0)
         return self
@@ -826,7 +843,7 @@ class Tensor:
 
     @property
     def dtype(self) -> np.dtype:
-        """The type of its numbers."""
+        """The type of its numbers, as NumPy has it."""
         return self.array.dtype
 
     @property
@@ -843,7 +860,7 @@ class Tensor:
         return self.array.size
 
     def item(self) -> Any:
-        """The only element, as a Python number."""
+        """The only element, as a Python number; a RuntimeError if there is not exactly one."""
         if self.array.size != 1:
             raise RuntimeError(f"a Tensor of shape {self.shape} is not one number, as item() needs")
         return self.array.item()
