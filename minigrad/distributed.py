@@ -3,7 +3,7 @@
 The gradient of a mean over a batch is the mean of the gradients of its examples. So each process,
 or rank, computes the gradient of its share of the batch, and the ranks average these gradients,
 weighted by their numbers of examples. All ranks then make the same step from the same parameters,
-so the parameters stay the same. MPI carries the numbers, through mpi4py:
+so the parameters stay the same. MPI carries the numbers, through mpi4py::
 
     from minigrad import distributed
 

@@ -42,7 +42,7 @@ def test_the_page_shows_every_picture_and_names_every_script():
     text = PAGE.read_text(encoding="utf-8")
     shown = re.findall(r"\]\(pictures/(\S+)\)", text)
     there = {path.name for path in (PAGE.parent / "pictures").iterdir()}
-    assert {*shown, "graph.png"} == there - {"steps.gif"}
+    assert {*shown, "graph.png"} == there - {"steps.gif", "steps.py"}
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for path in (*LECTURE, ROOT / "examples" / "train_mlp.py"):
         assert f"`python examples/{path.name}" in text and f"`examples/{path.name}`" in readme
