@@ -176,7 +176,7 @@ def no_log_softmax(seed, fixed):
 
 
 @row(
-    "The accuracy is 3600 %, or 10 % although the loss is small",
+    "The accuracy is 3600%, or 10% although the loss is small",
     seen=lambda total, mean, loss: 30 < total < 40 and 0.09 < mean < 0.11 and loss < 0.7,
     gone=lambda total, mean, loss: 0.8 < mean <= 1 and total == pytest.approx(mean) and loss < 0.7,
 )
@@ -274,7 +274,7 @@ def loss_computed_once(seed, fixed):
 
 
 @row(
-    "The accuracy is 100 % on the training set and much lower on the test set",
+    "The accuracy is 100% on the training set and much lower on the test set",
     seen=lambda train, test: train == 1 and test < 0.8,
     gone=lambda train, test: train - test < 0.15 and test > 0.85,
 )
@@ -287,7 +287,7 @@ def too_few_examples(seed, fixed):
 
 
 @row(
-    "The accuracy on the test set stays near 10 %, however long it trains",
+    "The accuracy on the test set stays near 10%, however long it trains",
     seen=lambda test: test < 0.25,
     gone=lambda test: test > 0.8,
 )
