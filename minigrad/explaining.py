@@ -1,6 +1,6 @@
 """See it happen: the forward pass as a numbered tape, and the backward sweep, step by step.
 
-`describe` says what there is to say of a graph. `explain` prints it, and `plot` draws it.
+`describe` puts a graph into words. `explain` prints them, and `plot` draws them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ READABLE = {
 
 
 def _readable(error: UnicodeError) -> tuple[str, int]:
-    """What to write instead of characters that an encoding lacks: ``dL/dv1`` for ``∂L/∂v1``."""
+    """What to write for characters that an encoding lacks: ``dL/dv1`` for ``∂L/∂v1``."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     missing = error.object[error.start : error.end]
@@ -43,13 +43,13 @@ codecs.register_error("minigrad.readable", _readable)
 
 
 def say(text: str) -> None:
-    """Print `text`, in the characters that stdout has: a file or a pipe may lack some."""
+    """Print ``text`` in the characters of stdout's encoding, which may lack some of it."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     print(text.encode(encoding, "minigrad.readable").decode(encoding))
 
 
 def shape_and_numbers(array: ArrayLike, few: int = 6) -> tuple[str, str]:
-    """The shape, empty for (), and the numbers: if they are few in full, of more the range."""
+    """The shape (empty for ()), and the numbers: all if they are few, otherwise their range."""
     array = np.asarray(array)
     if array.ndim == 0:
         return "", f"{array.item():.5g}"
@@ -78,7 +78,7 @@ class Value(NamedTuple):
     name: str
     made: str  # "leaf", "constant", or how an operation made it, such as "mul(v1, v2)"
     shape: str
-    numbers: str  # or their range, and what has become of them since
+    numbers: str  # or their range, and how they have changed since
 
 
 class Contribution(NamedTuple):
@@ -86,9 +86,9 @@ class Contribution(NamedTuple):
 
     to: Node
     rule: str  # such as "G * v2"
-    put_in: str  # the rule with numbers, such as "1 * 3"; large arrays are named by their shape
+    put_in: str  # the rule with numbers, such as "1 * 3"; a large array appears as its shape
     sent: Any
-    total: Any  # the sum of what has arrived there so far, with this
+    total: Any  # the sum of what has arrived there so far, this included
     first: bool
     last: bool  # nothing more will come: the total is the gradient
 
@@ -102,26 +102,26 @@ class Turn(NamedTuple):
 
 
 def describe(loss: Tensor, names: Names = None) -> tuple[dict[Node, Value], list[Turn]]:
-    """The graph of `loss` in words, and what happens in ``loss.backward()``; nothing is changed.
+    """The graph of ``loss`` in words, and what happens in ``loss.backward()``; changes nothing.
 
-    The nodes come in the order of their creation, `loss` last, and the turns as they happen:
-    `loss` first, the leaves, which send nothing, last. A leaf receives a gradient, a constant
-    does not; an operation made the rest.
+    The nodes come in the order of their creation, with ``loss`` last. The turns come as they
+    happen: ``loss`` first, and the leaves, which send nothing, last. A leaf receives a gradient,
+    and a constant does not. Every other node is the result of an operation.
 
     Parameters
     ----------
     loss : Tensor that requires grad
     names : mapping from name to Tensor, or Module, optional
-        What to call the nodes of these Tensors; a Module names its parameters. The others are
+        What to call the nodes of these Tensors. A Module names its parameters. The others are
         called v1, v2, ...
 
     Raises
     ------
     TypeError
-        If `loss` is not a Tensor, or `names` does not name Tensors.
+        If ``loss`` is not a Tensor, or ``names`` does not name Tensors.
     RuntimeError
-        If `loss` does not require grad, and so has no graph; if an array that a VJP needs has
-        changed since.
+        If ``loss`` does not require grad, and so has no graph, or if an array that a VJP needs
+        has changed since.
     """
     if not isinstance(loss, Tensor):
         raise TypeError(f"wanted a Tensor with a graph, got {type(loss).__name__}")
@@ -132,7 +132,7 @@ def describe(loss: Tensor, names: Names = None) -> tuple[dict[Node, Value], list
     swept: list[tuple[Node, Any, list[Any]]] = []
     sweep(loss.node, np.ones_like(loss.array), lambda *turn: swept.append(turn))
     reached = {node for node, _, _ in swept}
-    used: dict[Node, int] = {}  # when, for the first time
+    used: dict[Node, int] = {}  # when each was first used
     for node in nodes:
         for parent in node.parents:
             used.setdefault(parent, node.created)
@@ -152,13 +152,13 @@ def _called(nodes: Iterable[Node], names: Names) -> dict[Node, str]:
     named = {} if named is None else named
     if not isinstance(named, Mapping) or not all(isinstance(x, Tensor) for x in named.values()):
         raise TypeError(f"names must be a Module, or a mapping from name to Tensor, got {names!r}")
-    # Of several names of a Tensor, the first.
+    # If a Tensor has several names, the first counts.
     given: dict[Any, str] = {tensor: str(name) for name, tensor in reversed([*named.items()])}
     results = {tensor.node: name for tensor, name in given.items() if not tensor.is_leaf}
     taken = {*given.values()}
     called, free = {}, (name for i in count(1) if (name := f"v{i}") not in taken)
     for node in nodes:
-        # A Tensor that was given another array has left the node of the old one.
+        # A Tensor that got another array no longer belongs to the node of the old one.
         tensor = node.tensor() if node.op is None else None
         called[node] = results.get(node) or given.pop(tensor, None) or next(free)
     return called
@@ -180,7 +180,7 @@ def _turns(swept: list[tuple[Node, Any, list[Any]]], called: dict[Node, str]) ->
     to_come = Counter(
         parent for node, _, sent in swept for parent, c in zip(node.parents, sent) if c is not None
     )
-    totals: dict[Node, Any] = {}  # as far as the sweep has come
+    totals: dict[Node, Any] = {}  # the sums so far
     turns = []
     for node, G, sent in swept:
         contributions: list[Contribution | None] = []
@@ -204,7 +204,7 @@ def _turns(swept: list[tuple[Node, Any, list[Any]]], called: dict[Node, str]) ->
 
 
 def _put_in(rule: str, node: Node, G: Any, called: dict[Node, str]) -> str:
-    """The rule with numbers instead of names; of an array of more than three, its shape."""
+    """The rule with numbers instead of names; an array of more than three appears as its shape."""
     whole = re.fullmatch(r"G|{\w+}", rule)
 
     def numbers(array: Any) -> str:
@@ -221,14 +221,15 @@ def _put_in(rule: str, node: Node, G: Any, called: dict[Node, str]) -> str:
 
 
 def explain(loss: Tensor, names: Names = None) -> None:
-    """Print how `loss` was computed and how its gradient flows back; nothing is changed.
+    """Print how ``loss`` was computed and how its gradient flows back; changes nothing.
 
-    The nodes of the graph are numbered v1, v2, ... in the order of their creation; a leaf's is
-    created when it is first used. G is the gradient that arrives at a node; below it is what
-    leaves for each of its inputs. Where several contributions meet, their sum is shown. L is
-    `loss`, or the sum of its elements if it does not have exactly one. Ask before an optimiser
-    moves the parameters: numbers that have changed since are marked. A character that the
-    encoding of stdout lacks is replaced: dL/dv1 stands for ∂L/∂v1.
+    The nodes of the graph are numbered v1, v2, ... in the order of their creation. The node of a
+    leaf is created when the leaf is first used. G is the gradient that arrives at a node, and
+    the lines below it show what the node sends to each of its inputs. Where several
+    contributions meet, their sum is shown. L is ``loss``, or the sum of its elements if it does
+    not have exactly one. Call `explain` before an optimiser moves the parameters: it marks
+    numbers that have changed since. It replaces characters that the encoding of stdout lacks:
+    dL/dv1 for ∂L/∂v1.
 
     Parameters
     ----------

@@ -29,7 +29,7 @@ from .engine import Node
 from .explaining import Names, Turn, Value, describe, shape_and_numbers
 from .tensors import Tensor
 
-BLUE, RED = "#0072B2", "#D55E00"  # apart in print and for colour-blind readers (Okabe and Ito)
+BLUE, RED = "#0072B2", "#D55E00"  # differ in print and for colour-blind readers (Okabe and Ito)
 YELLOW = "#F0E442"
 
 
@@ -44,12 +44,12 @@ def training_curves(
     Parameters
     ----------
     history : mapping
-        ``train_loss`` and ``train_accuracy`` (0 to 1) hold one number per epoch: a mean over its
-        steps, drawn at its middle. ``valid_loss`` and ``valid_accuracy``, of examples that are
-        not trained on, hold a number for the end of each epoch, and may hold one before them,
-        for epoch 0: the untrained model. Losses are in nats, the unit of natural logarithms.
+        ``train_loss`` and ``train_accuracy`` (0 to 1) hold one number per epoch, the mean over
+        its steps, drawn at its middle. ``valid_loss`` and ``valid_accuracy`` belong to examples
+        that are not trained on. They hold a number for the end of each epoch, and may begin with
+        one for epoch 0, the untrained model. Losses are in nats, the unit of natural logarithms.
     path : path
-        Where to write; the ending decides the format.
+        Where to write the picture. The ending decides the format.
     title : str
     baselines : mapping, optional
         Loss and accuracy of other models by name, drawn as horizontal lines.
@@ -112,9 +112,9 @@ class Picture(Figure):
 
 
 def arrange(nodes: list[Node]) -> tuple[dict[Any, tuple[int, int]], dict[Any, dict[Any, float]]]:
-    """For each place its column and row (of the loss, 0 and 0), and the places below it.
+    """The column and row of each place (the loss has 0 and 0), and the places below it.
 
-    A place is a node, or (node, row): what its arrows keep free in a row that they pass. The
+    A place is a node, or (node, row): the room for its arrows in a row that they pass. The
     trunk, a longest way to the loss, has column 0 to itself.
     """
     depth, height = dict.fromkeys(nodes, 0), dict.fromkeys(nodes, 0)
@@ -133,7 +133,7 @@ def arrange(nodes: list[Node]) -> tuple[dict[Any, tuple[int, int]], dict[Any, di
     leads_to: dict[Any, dict[Any, float]] = {node: {} for node in nodes}
     for node in nodes:
         for i, parent in enumerate(node.parents):
-            # Inputs come from left to right; less than a column tells them apart.
+            # Inputs come from left to right, with less than a column between them.
             below: Any = node
             shift = (i + 0.5) / len(node.parents) - 0.5
             for row in range(depth[node] + 1, depth[parent]):
@@ -147,8 +147,8 @@ def arrange(nodes: list[Node]) -> tuple[dict[Any, tuple[int, int]], dict[Any, di
             else:
                 leads_to[parent][below] = shift
 
-    # Each place wants to be above those that it leads to, so that few arrows cross. Those beside
-    # the trunk are pushed outwards until there is room.
+    # Each place should be above those that it leads to, so that few arrows cross. Those on either
+    # side of the trunk are pushed outwards until there is room.
     where: dict[Any, tuple[int, int]] = {}
     for row, places in enumerate(rows):
         wanted = {
@@ -166,8 +166,8 @@ def arrange(nodes: list[Node]) -> tuple[dict[Any, tuple[int, int]], dict[Any, di
     return where, leads_to
 
 
-SIZE, LINE, GAP = 11, 0.19, 0.6  # of letters in points; of a line and between rows in inches
-BRIEF = 3  # numbers on an arrow; of more, the range
+SIZE, LINE, GAP = 11, 0.19, 0.6  # letters in points; a line, and the space between rows, in inches
+BRIEF = 3  # an arrow shows up to three numbers, or the range of more
 LETTERS, GREY = FontProperties(size=SIZE), "#666666"
 STYLES: dict[str, dict[str, Any]] = {
     "leaf": {"edgecolor": BLUE, "linewidth": 2.5, "label": "leaf: receives a gradient"},
@@ -189,7 +189,7 @@ class Text(NamedTuple):
 
     text: str
     colour: str = "black"
-    marked: bool = False  # since not all of its numbers are finite
+    marked: bool = False  # because not all of its numbers are finite
 
     @property
     def width(self) -> float:
@@ -204,7 +204,7 @@ class Text(NamedTuple):
 
 
 class Box(NamedTuple):
-    """A node on the page; all lengths are inches."""
+    """A node on the page; all lengths are in inches."""
 
     x: float  # of its middle
     y: float
@@ -214,13 +214,13 @@ class Box(NamedTuple):
 
 
 class Arrow(NamedTuple):
-    """A way to the next row, from an input to its result, and what is sent back along it."""
+    """The part of a way from an input to its result that leads to the next row."""
 
-    start: Any  # the node of the input; or a place in a row that the arrow passes
-    end: Any  # the node of the result; or such a place
-    which: int | None  # of the inputs of the result, the first being 0; None at a place
+    start: Any  # the node of the input, or a place in a row that the way passes
+    end: Any  # the node of the result, or such a place
+    which: int | None  # the number of the input, from 0; None if the arrow ends at a place
     points: list[tuple[float, float]]
-    label: Text | None = None
+    label: Text | None = None  # the contribution that is sent back along it
 
     def at(self, y: float) -> float:
         """Its x at this height."""
@@ -332,8 +332,8 @@ def _place_labels(arrows: Sequence[Arrow], top: float) -> list[tuple[Text, float
 def _strengths(turns: Sequence[Turn]) -> tuple[dict[Node, float], dict[str, float]]:
     """How strong the colour of each box is, 0 to 1, and that of some sizes for the legend.
 
-    The size of a gradient is its largest number. The logarithm counts: from the largest size in
-    the graph down to 0, there are three powers of ten or more.
+    The size of a gradient is its largest absolute value, and the strength is linear in the
+    logarithm of the size. It falls from 1 to 0 over at least three powers of ten.
     """
     sizes = {turn.node: float(np.abs(turn.gradient).max(initial=0)) for turn in turns}
     logs = {node: math.log10(size) for node, size in sizes.items() if 0 < size < math.inf}
@@ -355,7 +355,7 @@ def _kinds(values: Mapping[Node, Value]) -> dict[Node, str]:
 def _extent(
     boxes: Mapping[Node, Box], arrows: Sequence[Arrow], labels: Sequence[tuple[Text, float, float]]
 ) -> tuple[float, float, float]:
-    """Left, right and upper end of a picture, with a margin on the sides."""
+    """The left, right and upper edges of a picture, with a margin on the sides."""
     spans = [(box.x, box.width) for box in boxes.values()]
     spans += [(x, text.width) for text, x, _ in labels]
     spans += [(arrow.points[-1][0], 0) for arrow in arrows]
@@ -364,19 +364,19 @@ def _extent(
 
 
 def graph(loss: Tensor, path: str | Path | None = None, names: Names = None) -> Picture:
-    """Draw the graph of `loss`: its nodes with their values and gradients, from top to bottom.
+    """Draw the graph of ``loss``: its nodes with their values and gradients, from top to bottom.
 
     An arrow leads from each input of an operation to its result. Its label is the contribution
-    that the input receives on the way back. A box shows the name that `minigrad.explain` uses
-    too, how the node was made, its value, and its gradient: the sum of the contributions. The
-    smaller the gradient, the paler the box. A picture of more than a hundred nodes is hard to
-    read, and a warning says what reads better.
+    that the input receives on the way back. A box shows the name of the node, as in
+    `minigrad.explain`, how it was made, its value, and its gradient, the sum of the
+    contributions. The smaller the gradient, the paler the box. A picture of more than a hundred
+    nodes is hard to read, and a warning suggests what to do instead.
 
     Parameters
     ----------
     loss : Tensor that requires grad
     path : path, optional
-        Where to write the picture; the ending decides the format.
+        Where to write the picture. The ending decides the format.
     names : mapping from name to Tensor, or Module, optional
         What to call these Tensors, instead of v1, v2, ..., as in `minigrad.explain`.
 
@@ -394,7 +394,7 @@ def graph(loss: Tensor, path: str | Path | None = None, names: Names = None) -> 
     if len(values) > 100:
         warnings.warn(
             f"a picture of {len(values)} nodes is hard to read. Draw a part: plot.graph(x) shows "
-            "what any x on the way was made from. Or print it all: minigrad.explain(loss)",
+            "how any intermediate result x was made. Or print it all: minigrad.explain(loss)",
             stacklevel=2,
         )
     boxes, arrows, labels = layout(values, turns)
@@ -414,7 +414,7 @@ def graph(loss: Tensor, path: str | Path | None = None, names: Names = None) -> 
     wide, tall = max(5.5, right - left), max(2.8, tall + 0.5 + 0.24 * max(3, len(legend)))
     dpi = min(110, 60_000 / max(wide, tall))  # PNG's limit
     figure = Picture(figsize=(wide, tall), dpi=dpi)
-    figure.set_layout_engine("none")  # whatever rcParams say: the places are ours
+    figure.set_layout_engine("none")  # whatever rcParams says: the places are already chosen
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_xlim((left + right - wide) / 2, (left + right + wide) / 2)
     axes.set_ylim(-0.15, tall - 0.15)
@@ -448,7 +448,7 @@ def graph(loss: Tensor, path: str | Path | None = None, names: Names = None) -> 
 
 
 POINTS = 72  # the units of a page in an inch
-FEW, BYTES = 64, 400_000  # numbers that are shown one by one; of all heat maps together
+FEW, BYTES = 64, 400_000  # limits: numbers shown one by one; the size of all heat maps together
 
 
 @dataclass
@@ -465,10 +465,10 @@ class Page:
 
 
 def _seen(array: Any, side: int) -> dict[str, Any]:
-    """What a page tells of an array: all numbers of a small one, of a larger one a heat map.
+    """What a page shows of an array: all numbers of a small one, a heat map of a larger one.
 
-    The map has at most `side` rows and columns. Each of its cells shows the number of a block
-    that is farthest from 0, as a byte: 0 for NaN and infinity, else 128 plus -127 to 127.
+    The map has at most ``side`` rows and columns. Each of its cells shows the number of a block
+    that is farthest from 0, as a byte: 0 for NaN and infinity, otherwise 128 plus -127 to 127.
     """
     shape, numbers = shape_and_numbers(array)
     brief, marked = shape_and_numbers(array, BRIEF)[1], not np.isfinite(array).all()
@@ -493,12 +493,12 @@ def _seen(array: Any, side: int) -> dict[str, Any]:
 
 
 def steps(loss: Tensor, path: str | Path | None = None, names: Names = None) -> Page:
-    """Make a page that steps through the graph of `loss`: forward, then back through the sweep.
+    """Make a page that steps through the graph of ``loss``: forward, then back through the sweep.
 
     The page is one file that needs nothing else. It shows the boxes and arrows of `graph`, and
-    tells what `minigrad.explain` tells: one node, one turn or one contribution at a time. An
-    array of more than 64 numbers is shown as a heat map. So that the page stays small, a cell
-    of it can cover several numbers, of which it shows the one that is farthest from 0.
+    says what `minigrad.explain` prints: one node, one turn or one contribution at a time. An
+    array of more than 64 numbers is shown as a heat map. To keep the page small, a cell of the
+    map can cover several numbers. It shows the one that is farthest from 0.
 
     Parameters
     ----------
@@ -511,7 +511,7 @@ def steps(loss: Tensor, path: str | Path | None = None, names: Names = None) -> 
     Returns
     -------
     Page
-        At the end of a cell, a notebook shows it. Its `html` is the text of the page.
+        At the end of a cell, a notebook shows it. Its ``html`` is the text of the page.
 
     Raises
     ------
@@ -523,7 +523,7 @@ def steps(loss: Tensor, path: str | Path | None = None, names: Names = None) -> 
     left, right, tall = _extent(boxes, arrows, labels)
     number = {node: i for i, node in enumerate(values)}
     kinds, (strengths, _) = _kinds(values), _strengths(turns)
-    arrays: dict[int, tuple[int, Any]] = {}  # each of them once, however often it is sent on
+    arrays: dict[int, tuple[int, Any]] = {}  # each once, however often it is sent on
 
     def note(array: Any) -> int:
         return arrays.setdefault(id(array), (len(arrays), array))[0]
@@ -576,7 +576,7 @@ def steps(loss: Tensor, path: str | Path | None = None, names: Names = None) -> 
         "summed": loss.array.size != 1,
         "legend": {kind: style["label"] for kind, style in STYLES.items()},
     }
-    text = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")  # not a tag, in a script
+    text = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")  # no tags in a script
     template = Path(__file__).with_name("steps.html").read_text("utf-8")
     page = Page(template.replace("{{graph}}", text), min(760, 310 + round(POINTS * tall)))
     if path is not None:
@@ -585,7 +585,7 @@ def steps(loss: Tensor, path: str | Path | None = None, names: Names = None) -> 
 
 
 def _ways(arrows: Sequence[Arrow]) -> Iterator[tuple[Arrow, list[tuple[float, float]]]]:
-    """The arrows that end at a result, each with its points from the box of the input on."""
+    """The arrows that end at a result, each with its points all the way from the input's box."""
     passing = {arrow.end: arrow for arrow in arrows if arrow.which is None}
     for arrow in arrows:
         if arrow.which is not None:
