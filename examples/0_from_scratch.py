@@ -96,7 +96,7 @@ print("Gradient that arrives at x:", *arrivals(y, x))
 #
 # The number of paths can explode: if each number is the sum of the two before it, the paths grow
 # like the Fibonacci numbers. One turn for each node is enough if its gradient is complete by
-# then: all its consumers, the nodes made from it, must have had their turns. A consumer is
+# then, so all its consumers, the nodes made from it, must have had their turns. A consumer is
 # younger than its parents, so the youngest node goes first.
 
 
@@ -220,7 +220,7 @@ common.claim(
 )
 
 # %% [markdown]
-# Where to find in minigrad what you have just written, and what is new there:
+# Here is where minigrad has what you have just written, and what is new there:
 # - `tensors.py`, `apply`: our `operation`; it records a node
 # - `engine.py`, `sweep`: our `sweep`, with a heap in place of `max`
 # - `ops.py`, `mul`: our `mul`, for arrays

@@ -28,7 +28,7 @@ y.backward()
 print(f"y = (3x + 1)² at x = 2: {y.item():g}, its derivative: {x.grad.item():g}")
 
 # %% [markdown]
-# `explain` tells every step of the way back, and `plot.graph` draws it. Each box is a node: its
+# `explain` prints every step of the way back, and `plot.graph` draws them. Each box is a node: its
 # value has come from above, and its gradient from below.
 
 # %%
@@ -37,7 +37,7 @@ print(f"Picture: {args.out / '1_autograd_graph.png'}")
 plot.graph(y, args.out / "1_autograd_graph.png", names={"x": x, "y": y})
 
 # %% [markdown]
-# `plot.steps` makes a page of it, to step through with the arrow keys: first forward, then back.
+# `plot.steps` makes a page that you step through with the arrow keys: first forward, then back.
 
 # %%
 print(f"Page: {args.out / '1_autograd_steps.html'}")

@@ -35,8 +35,8 @@ print(f"after normalisation, test set: {test_images.mean():.4f} and {test_images
 print(f"paper becomes {images.min():.4f}, the blackest ink {images.max():.4f}")
 
 # %% [markdown]
-# Two digits, with its number written into every pixel. Once normalised, paper is below 0 (blue)
-# and dark ink above 0 (red).
+# These are two digits, with the number of each pixel written into it. Once normalised, paper is
+# below 0 (blue) and dark ink above 0 (red).
 
 # %%
 order = np.random.default_rng(args.seed).permutation(len(train_set))

@@ -75,9 +75,9 @@ def gradient_at(position):
 # %% [markdown]
 # Many steps find the lowest point, and gradients on both sides of it give the curvatures there.
 # The condition number κ is the largest curvature divided by the smallest. Near the lowest point,
-# a rate above 2 / largest curvature makes the steps across the valley grow. Farther out the loss
-# can curve more, and then a smaller rate does so, too. So the largest curvature limits the rate,
-# and along the floor that rate is small.
+# a rate above 2 / largest curvature makes the steps across the valley grow. Farther out, the loss
+# can curve more, and then even a smaller rate does so. So the largest curvature limits the rate,
+# and along the floor such a rate makes slow progress.
 
 # %%
 best = path_from([0, 0], lr=20, beta=0.9, steps=400)[-1]

@@ -31,8 +31,8 @@ EXAMPLES = 1000 * args.steps
 # where batches of 1,000 take one.
 #
 # The noise also limits the learning rate, so a single rate for all sizes would decide which one
-# wins. We train each size at every rate of a grid, and count the rate that ends at the lowest
-# loss over a thousand fixed training examples.
+# wins. We train each size at every rate of a grid, and count only the rate that ends with the
+# lowest loss over a thousand fixed training examples.
 
 
 # %%

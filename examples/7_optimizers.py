@@ -127,10 +127,10 @@ print(f"Picture: {args.out / '7_optimizers.png'}")
 # Why do the curves lie where they do? A sum of ten gradients is ten times as long, so momentum
 # at a tenth of the rate moves like plain descent. They differ where plain descent jumps from one
 # side of a valley to the other: such gradients cancel in the sum, and momentum tolerates steps
-# that throw plain descent out. RMSprop and Adam move a parameter by about the rate however small
-# its gradient is, so their rates are about as large as a useful change of a weight.
+# that make plain descent diverge. RMSprop and Adam move a parameter by about the rate however
+# small its gradient is, so their rates are about as large as a useful change of a weight.
 #
-# The order belongs to this problem and these settings. It is not a law.
+# The order holds for this problem and these settings. It is not a law.
 
 # %%
 common.claim(

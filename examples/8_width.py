@@ -30,8 +30,8 @@ WIDTHS = [1, 2, 3, 5, 10, 20, 50, 100]
 # has more parameters than that.
 #
 # A narrow network can die. Once every hidden ReLU is 0 for all examples, no gradient reaches the
-# weights before it, and they soon stop moving. Only the biases of the output are left to learn,
-# that is, how frequent each class is. With more units, it is less likely that all of them die.
+# weights before them, and these soon stop moving. Only the biases of the output still learn:
+# they learn how frequent each class is. With more units, it is less likely that all of them die.
 #
 # One might fear that a wide network, with hundreds of parameters for each example, memorises its
 # examples and fails on new images. The right panel shows both.
