@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from . import functional as functional, left_out, memory, more_ops, nn as nn, ops, optim as optim
+from . import functional as functional, left_out, memory, nn as nn, optim as optim
 from .arrays import float32 as float32, float64 as float64, int64 as int64
 from .checking import GradcheckError as GradcheckError, gradcheck as gradcheck
 from .creation import (
@@ -60,19 +60,12 @@ float, double, long = float32, float64, int64  # PyTorch's other names
 
 # PyTorch's functions that have a Tensor method of the same name
 
-exp = operation(ops.exp)
-log = operation(ops.log)
-matmul = operation(ops.matmul)
-relu = operation(ops.relu)
-abs = operation(more_ops.abs)
-cos = operation(more_ops.cos)
-maximum = operation(more_ops.maximum)
-minimum = operation(more_ops.minimum)
-remainder = operation(more_ops.remainder)
-sigmoid = operation(more_ops.sigmoid)
-sin = operation(more_ops.sin)
-sqrt = operation(more_ops.sqrt)
-tanh = operation(more_ops.tanh)
+# (The first of these pass all they get to an operation, which takes arrays, lists and numbers.)
+
+exp, log, sqrt, abs = Tensor.exp, Tensor.log, Tensor.sqrt, Tensor.abs
+sin, cos, tanh, sigmoid, relu = Tensor.sin, Tensor.cos, Tensor.tanh, Tensor.sigmoid, Tensor.relu
+matmul, remainder = Tensor.matmul, Tensor.remainder
+maximum, minimum = Tensor.maximum, Tensor.minimum
 argmax, argmin = as_function(Tensor.argmax), as_function(Tensor.argmin)
 clamp = clip = as_function(Tensor.clamp)
 cumsum, prod = as_function(Tensor.cumsum), as_function(Tensor.prod)

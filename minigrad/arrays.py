@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import reprlib
 import types
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -48,7 +49,8 @@ def as_array(data: ArrayLike, dtype: DTypeLike | None = None) -> np.ndarray:
     except ValueError as error:
         raise ValueError(f"data must be a regular array of numbers: {error}") from None
     if array.dtype.kind not in "biuf":
-        raise TypeError(f"data must be real numbers, got {data!r} (dtype {array.dtype})")
+        got = f"{reprlib.repr(data)} (dtype {array.dtype})"
+        raise TypeError(f"data must be real numbers, got {got}")
     # type(), not isinstance(): np.float64 is a subclass of float, but keeps its dtype
     if dtype is None and array.dtype == float64 and type(data) in (float, list, tuple):
         if np.max(array, initial=0) >= 2.0**63 and all(type(x) is int for x in _numbers_in(data)):
@@ -64,7 +66,7 @@ def as_array(data: ArrayLike, dtype: DTypeLike | None = None) -> np.ndarray:
         fits = array < high + 1.0 if array.dtype.kind == "f" else array <= high
         if not np.all(fits & (array >= low)):
             raise OverflowError(
-                f"{dtype} holds integers from {low} to {high}, got {data!r}; "
+                f"{dtype} holds integers from {low} to {high}, got {reprlib.repr(data)}; "
                 "convert with x.long() or x.float() first"
             )
     return array.astype(dtype)
@@ -99,8 +101,8 @@ def common_dtype(op: Operation, inputs: Sequence[Any]) -> np.dtype:
             names = inspect.unwrap(op).__code__.co_varnames  # the inputs come first
             got = ", ".join(f"{name} {dtype}" for name, dtype in zip(names, dtypes))
             raise RuntimeError(
-                f"{name_of(op)} wanted {one}, got {got}; convert with x.float(), and divide uint8 "
-                "images by 255"
+                f"{name_of(op)} wanted {one}, got {got}; convert with x.float()"
+                + (", and divide uint8 images by 255" if np.uint8 in dtypes else "")
             )
         refuse_bools(name_of(op), dtypes[0])
         return dtypes[0]
@@ -192,6 +194,17 @@ def _part_of_index(index: Any) -> Any:
     if isinstance(index, (list, tuple, range)):
         return np.array(index) if len(index) else np.array(index, dtype=int)
     return index
+
+
+def as_dtype(dtype: Any, on_cpu: np.dtype) -> np.dtype:
+    """The dtype meant by ``to(dtype)``; for ``to("cpu")``, it is ``on_cpu``."""
+    if str(dtype) == "cpu":  # also a torch.device
+        return on_cpu
+    try:
+        return cast(np.dtype, np.dtype(dtype))
+    except TypeError:
+        wanted = "minigrad runs on the CPU only; wanted a dtype or 'cpu'"
+        raise RuntimeError(f"to(): {wanted}, got {dtype!r}") from None
 
 
 def as_shape(shape: tuple[Any, ...]) -> tuple[int, ...]:

@@ -144,7 +144,8 @@ def _fitted(grad: Any, G: Any, node: Node, parent: Node) -> Any:
     """Check what a VJP of ``node`` returned, and give it the shape and dtype of ``parent``."""
     target = parent.result
     if not isinstance(grad, (np.ndarray, np.generic)):
-        raise RuntimeError(f"a VJP of {node.name} returned a {type(grad).__name__}, not an array")
+        got = type(grad).__name__
+        raise RuntimeError(f"a VJP of {node.name} must return an array, got {got}")
     if grad.shape != target.shape:
         grad = unbroadcast(grad, target.shape, node)
     if grad.dtype is not target.dtype:

@@ -198,7 +198,12 @@ def cross_entropy(
             f"{scores.shape}; are input and target swapped?"
         )
     settings: dict[str, Any] = {"weight": weight, "ignore_index": ignore_index}
-    return nll_loss(log_softmax(input), target, reduction, **settings)
+    log_probs = log_softmax(input)
+    try:
+        return nll_loss(log_probs, target, reduction, **settings)
+    except (IndexError, RuntimeError, ValueError) as error:  # in the words of this function
+        text = str(error).replace("nll_loss", "cross_entropy").replace("log_probs", "input")
+        raise type(error)(text.replace("targets", "target")) from None
 
 
 def mse_loss(input: ArrayLike, target: ArrayLike, reduction: str = "mean") -> Tensor:

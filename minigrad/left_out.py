@@ -4,30 +4,44 @@ from typing import Any
 
 USE = {
     "minigrad": {
+        "add": "x + y",
+        "allclose": "((x - y).abs() < 1e-5).all()",
         "FloatTensor": "tensor()",
         "array": "tensor()",
         "autograd": "loss.backward(), and then w.grad; operation() in place of Function",
         "asarray": "tensor(), which copies, or from_numpy(), which shares",
         "as_tensor": "tensor(), which copies, or from_numpy(), which shares",
         "bmm": "x @ y, which multiplies stacks of matrices",
+        "chunk": "slices, such as x[:3] and x[3:]",
         "concat": "cat()",
         "concatenate": "cat()",
         "cuda": "the CPU: minigrad has nothing else, so leave this out",
         "device": "the CPU: minigrad has nothing else, so leave this out",
+        "div": "x / y",
         "dot": "x @ y",
         "einsum": "x @ y, permute() and sum()",
         "empty": "zeros(): uninitialised memory holds wrong numbers",
+        "eq": "x == y",
+        "equal": "(x == y).all()",
         "enable_grad": "no_grad() around the parts that must not be recorded",
         "expand_dims": "unsqueeze()",
         "float16": "float32: half precision loses small gradients",
         "grad": "loss.backward(), and then w.grad",
         "inference_mode": "no_grad()",
+        "isfinite": "x - x == 0",
+        "isnan": "x != x",
         "logsumexp": "(x - x.log_softmax(dim)).mean(dim)",
         "mm": "x @ y",
+        "mul": "x * y",
+        "neg": "-x",
         "norm": "(x * x).sum().sqrt()",
+        "pow": "x ** y",
         "random": "randn(), rand() and randint()",
+        "randperm": "NumPy's random.permutation, or datasets.minibatches(), which shuffles",
         "set_grad_enabled": "no_grad() around the parts that must not be recorded",
         "sort": "argmax(), or NumPy's argsort on x.detach().numpy()",
+        "split": "slices, such as x[:3] and x[3:]",
+        "sub": "x - y",
         "topk": "argmax(), or NumPy's argsort on x.detach().numpy()",
         "utils": "datasets.minibatches() in place of a DataLoader",
     },
@@ -36,6 +50,10 @@ USE = {
         "Conv2d": "Linear: minigrad is about multi-layer perceptrons",
         "Dropout": "x * mask / keep, where mask is (mg.rand(*x.shape) < keep)",
         "Embedding": "a Parameter W and W[indices]",
+        "GELU": "x * (1.702 * x).sigmoid(), which is close to it",
+        "Identity": "Sequential()",
+        "LayerNorm": "(x - x.mean(-1, True)) / (x.var(-1, False, True) + 1e-5).sqrt()",
+        "LeakyReLU": "maximum(x, 0.01 * x)",
         "ModuleDict": "a dict: its Modules are found",
         "ModuleList": "a list: its Modules are found",
         "ParameterList": "a list: its Parameters are found",
@@ -46,6 +64,9 @@ USE = {
     "minigrad.functional": {
         "binary_cross_entropy": "cross_entropy with two classes",
         "dropout": "x * mask / keep, where mask is (mg.rand(*x.shape) < keep)",
+        "gelu": "x * (1.702 * x).sigmoid(), which is close to it",
+        "layer_norm": "(x - x.mean(-1, True)) / (x.var(-1, False, True) + 1e-5).sqrt()",
+        "leaky_relu": "maximum(x, 0.01 * x)",
         "one_hot": "eye(classes)[targets]",
         "sigmoid": "x.sigmoid()",
         "tanh": "x.tanh()",
@@ -56,9 +77,25 @@ USE = {
         "LBFGS": "SGD with momentum, or Adam",
         "lr_scheduler": "`optimizer.lr *= 0.5` between steps",
     },
+    "Module": {
+        "add_module": "an attribute: self.name = module",
+        "apply": "a loop over model.modules()",
+        "buffers": "attributes; state_dict() holds Parameters only",
+        "cpu": "the CPU: minigrad has nothing else, so leave this out",
+        "cuda": "the CPU: minigrad has nothing else, so leave this out",
+        "half": "float(): half precision loses small gradients",
+        "register_buffer": "an attribute: self.name = x; state_dict() does not hold it",
+        "register_parameter": "an attribute: self.name = Parameter(x)",
+    },
+    "Optimizer": {
+        "add_param_group": "one optimiser for each group",
+        "param_groups": "`optimizer.lr` and the other settings, and `optimizer.params`",
+    },
     "Tensor": {
         "add_": "x += y",
         "astype": "to(dtype)",
+        "chunk": "slices, such as x[:3] and x[3:]",
+        "contiguous": "reshape() in place of view(), or clone() for a copy in order",
         "copy_": "x[...] = y",
         "copy": "clone(), or detach().clone() without a history",
         "cpu": "the CPU: minigrad has nothing else, so leave this out",
@@ -71,6 +108,7 @@ USE = {
         "gather": "x[rows, indices]",
         "grad_fn": "x.node, which `explain` shows",
         "half": "float(): half precision loses small gradients",
+        "isnan": "x != x",
         "int": "long()",
         "mm": "x @ y",
         "mul_": "x *= y",
@@ -78,9 +116,11 @@ USE = {
         "ravel": "flatten()",
         "repeat": "cat([x, x])",
         "register_hook": "retain_grad()",
+        "split": "slices, such as x[:3] and x[3:]",
         "square": "x * x",
         "sub_": "x -= y",
         "t": "T",
+        "zero_grad": "`w.grad = None`",
     },
 }
 
@@ -93,9 +133,12 @@ def missing(where: str, name: str) -> AttributeError:
 
 
 def getattr_of(where: str) -> Any:
-    """A module's ``__getattr__``, which Python calls for names that the module lacks."""
+    """The ``__getattr__`` of a module or class, which Python calls for names that it lacks."""
 
-    def __getattr__(name: str) -> Any:
+    def __getattr__(*self_and_name: Any) -> Any:
+        *holder, name = self_and_name
+        if holder and name not in USE[where]:
+            return object.__getattribute__(*self_and_name)  # Python's error, or that of a property
         raise missing(where, name)
 
     return __getattr__

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.lib.array_utils import normalize_axis_index
 
 from . import functional as F
-from .arrays import as_array, float32
+from .arrays import as_dtype, float32, float64
 from .creation import generator
 from .left_out import getattr_of
-from .serialization import check_state
+from .serialization import check_state, named_array
 from .tensors import Tensor
 
 
@@ -48,8 +48,8 @@ def _items(holder: Any) -> Iterable[tuple[Any, Any]]:
 class Module:
     """Base class of layers and models: build the parts in ``__init__``, use them in ``forward``.
 
-    Calling a model passes the arguments, which are positional, to ``forward``. Your ``__init__``
-    need not call that of this class.
+    Calling a model passes the arguments to ``forward``. Your ``__init__`` need not call that of
+    this class.
 
     Attributes that are Parameters or Modules are found automatically, in the order in which they
     were assigned, as are those in lists, tuples and dicts: ``self.layers = [Linear(4, 3)]`` adds
@@ -73,11 +73,14 @@ class Module:
             )
         super().__setattr__(name, value)
 
-    def forward(self, *inputs: Any) -> Any:
+    if not TYPE_CHECKING:
+        __getattr__ = getattr_of("Module")
+
+    def forward(self, *inputs: Any, **settings: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} needs a method forward()")
 
-    def __call__(self, *inputs: Any) -> Any:
-        return self.forward(*inputs)
+    def __call__(self, *inputs: Any, **settings: Any) -> Any:
+        return self.forward(*inputs, **settings)
 
     def _walk(self, prefix: str = "", deep: bool = True) -> Iterator[tuple[str, Any]]:
         """Yield ``(name, part)`` for each Module and Parameter, starting with this one.
@@ -193,7 +196,7 @@ class Module:
                     names[found].append(name)
         new: dict[Parameter, np.ndarray] = {}
         for parameter, known in names.items():
-            given = {name: as_array(state[name]) for name in known if name in state}
+            given = {name: named_array(name, state[name]) for name in known if name in state}
             if not given:
                 problems += f"\n  {known[0]}: got nothing, wanted {parameter.shape}"
             if not parameter.array.flags.writeable:
@@ -210,19 +213,37 @@ class Module:
         for parameter, array in copies:
             parameter.set_numbers(..., array)
 
-    def zero_grad(self) -> None:
-        """Set the gradients of all parameters to None; otherwise `Tensor.backward` adds to them."""
-        for parameter in self.parameters():
-            parameter.grad = None
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Set the gradients of all parameters to None; otherwise `Tensor.backward` adds to them.
 
-    def to(self, device: str) -> Self:
-        """Return this module for ``to("cpu")``; anything else raises a RuntimeError.
-
-        minigrad runs on the CPU only. To change the dtype, assign to each parameter's ``data``.
+        With ``set_to_none=False``, the gradients that exist become 0, in place.
         """
-        if device != "cpu":
-            raise RuntimeError(f"to(): minigrad runs on the CPU only, got {device!r}")
+        for parameter in self.parameters():
+            if set_to_none or parameter.grad is None:
+                parameter.grad = None
+            else:
+                parameter.grad.zero_()
+
+    def to(self, dtype: Any) -> Self:
+        """Convert the parameters to a floating-point dtype, in place, and return the module.
+
+        The gradients are then None, and an optimiser with a state must be made anew.
+        ``to("cpu")`` changes nothing: minigrad runs on the CPU only. A RuntimeError for anything
+        else.
+        """
+        if as_dtype(dtype, float32).kind != "f":
+            raise RuntimeError(f"to(): parameters must be floating-point, got {dtype!r}")
+        for parameter in self.parameters():
+            parameter.data = parameter.data.to(dtype)
         return self
+
+    def float(self) -> Self:
+        """The same as ``to(float32)``."""
+        return self.to(float32)
+
+    def double(self) -> Self:
+        """The same as ``to(float64)``."""
+        return self.to(float64)
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
         """Set ``requires_grad`` of all parameters, and return the module."""

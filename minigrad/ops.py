@@ -52,6 +52,10 @@ def rule(*texts: str, dtypes: str = "common") -> Callable[[Operation], Operation
         If the numbers of texts and inputs differ.
     """
 
+    if not all(isinstance(text, str) for text in texts):
+        hint = 'write @rule("G * {1}", "G * {0}"), one text for each input'
+        raise TypeError(f"rule takes texts, got {texts[0]!r}; {hint}")
+
     def declare(operation: Operation) -> Operation:
         parameters = inspect.signature(operation).parameters.values()
         names = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
@@ -60,7 +64,8 @@ def rule(*texts: str, dtypes: str = "common") -> Callable[[Operation], Operation
             inputs = f"{len(names)} inputs ({', '.join(names)})"
             raise TypeError(f"{operation.__name__} has {inputs}; its rule has {len(texts)} texts")
         every = itertools.repeat(*texts) if any_number else texts
-        vars(operation).update(rule=every, dtypes=dtypes)
+        for function in (operation, getattr(operation, "__wrapped__", operation)):
+            vars(function).update(rule=every, dtypes=dtypes)  # also above `minigrad.operation`
         return operation
 
     return declare
@@ -225,7 +230,7 @@ def reshape(x: Array, *, shape: tuple[int, ...]) -> Made:
     try:
         return x.reshape(shape), lambda G: G.reshape(before)
     except ValueError as error:
-        raise RuntimeError(f"view of a Tensor of shape {before}: {error}") from None
+        raise RuntimeError(f"reshape from shape {before}: {error}") from None
 
 
 @rule("G, transposed back")

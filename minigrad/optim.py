@@ -248,14 +248,28 @@ class Optimizer:
             setattr(self, name, value)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        super().__setattr__(name, _checked(name, value) if name in self._settings else value)
+        if name in self._settings:
+            value = _checked(name, value)
+        # A class of yours may add attributes, minigrad's own do not after __init__.
+        elif self._settings and type(self).__module__ == __name__ and not hasattr(self, name):
+            kind, known = type(self).__name__, ", ".join(self._settings)
+            raise AttributeError(f"{kind} has no setting {name!r}; its settings are {known}")
+        super().__setattr__(name, value)
+
+    if not TYPE_CHECKING:
+        __getattr__ = getattr_of("Optimizer")
 
     def __repr__(self) -> str:
         settings = "".join(f", {name}={getattr(self, name)}" for name in self._settings)
         return f"{type(self).__name__}({len(self.params)} parameters{settings})"
 
-    def zero_grad(self) -> None:
-        """Set the gradients to None; otherwise `Tensor.backward` adds to them."""
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Set the gradients to None; otherwise `Tensor.backward` adds to them.
+
+        With ``set_to_none=False``, the gradients that exist become 0, in place.
+        """
+        if not set_to_none:
+            return zero_grad(self.params)
         for param in self.params:
             param._grad = None
 

@@ -32,6 +32,16 @@ def check_state(state: Any) -> None:
     raise TypeError(f"state must map names to Tensors, got {type(state).__name__}{hint}")
 
 
+def named_array(name: str, value: Any) -> np.ndarray:
+    """A value of a state as an array; the error names it if it is not made of numbers."""
+    try:
+        return as_array(value)
+    except (TypeError, ValueError) as error:
+        hint = "; each dict needs a file of its own" if isinstance(value, Mapping) else f": {error}"
+        wanted = "must be a Tensor or an array of numbers"
+        raise type(error)(f"state[{name!r}] {wanted}, got {type(value).__name__}{hint}") from None
+
+
 def save(state: Mapping[str, ArrayLike], path: str | os.PathLike[str]) -> None:
     """Write named Tensors or arrays to one .npz file: completely, or not at all.
 
@@ -53,7 +63,7 @@ def save(state: Mapping[str, ArrayLike], path: str | os.PathLike[str]) -> None:
     for name in state:
         if not isinstance(name, str):  # 1 and "1" would become one name
             raise TypeError(f"names must be strings, got {name!r}")
-    arrays = {name: as_array(value) for name, value in state.items()}
+    arrays = {name: named_array(name, value) for name, value in state.items()}
     # Write under another name, then rename: no reader ever sees half a file.
     aside = Path(f"{path}.{os.getpid()}-{threading.get_ident()}.tmp")
     try:
@@ -92,6 +102,11 @@ def load(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     with open(path, "rb") as file:
         try:
             archive = np.load(file, allow_pickle=False)
+            if isinstance(archive, np.ndarray):
+                raise ValueError("it holds one array; write from_numpy(numpy.load(path))")
+            if any(member.endswith("data.pkl") for member in archive.zip.namelist()):
+                state = "{name: x.numpy() for name, x in model.state_dict().items()}"
+                raise ValueError(f"it is PyTorch's; write numpy.savez('a.npz', **{state}) there")
             # by the names in the file: archive["a.npy"] would be the array "a" if there is one
             inside = zip(archive.files, archive.zip.namelist(), strict=True)
             return {name: Tensor(archive[member]) for name, member in inside}

@@ -18,6 +18,7 @@ from .arrays import (
     Function,
     Operation,
     as_array,
+    as_dtype,
     as_shape,
     common_dtype,
     float32,
@@ -28,7 +29,7 @@ from .arrays import (
     refuse_bools,
 )
 from .engine import Node, name_of
-from .left_out import missing
+from .left_out import getattr_of
 from .recording import blocks_here, is_grad_enabled, thread
 
 if TYPE_CHECKING:
@@ -73,6 +74,15 @@ def _misfit(op: Operation, arrays: Sequence[Any], error: ValueError) -> Exceptio
     return RuntimeError(f"{name_of(op)}: {error}")
 
 
+def _no_vjps(op: Operation, inputs: int, made: Any) -> TypeError:
+    """The error for an operation that does not return its result and one VJP for each input."""
+    wanted = ", ".join(["result"] + ["vjp"] * inputs)
+    got = ", ".join(type(x).__name__ for x in (made if isinstance(made, tuple) else [made]))
+    got = f"({got})" if isinstance(made, tuple) else got
+    hint = "a vjp is a function of G, such as lambda G: G * 2 * x, one for each input"
+    return TypeError(f"{name_of(op)} must return ({wanted}), got {got}; {hint}")
+
+
 def apply(op: Operation, *inputs: Any, **settings: Any) -> Tensor:
     """Apply an operation to its inputs, and record a node for the result if it needs a gradient.
 
@@ -113,8 +123,7 @@ def apply(op: Operation, *inputs: Any, **settings: Any) -> Tensor:
     except ValueError as error:
         raise _misfit(op, arrays, error) from None
     if type(made) is not tuple or len(made) != 1 + len(inputs):
-        wanted = f"{len(inputs)} VJPs, one for each input"
-        raise TypeError(f"{name_of(op)} must return a tuple of its result and {wanted}: {made!r}")
+        raise _no_vjps(op, len(inputs), made)
     result, vjps = np.asarray(made[0]), list(made[1:])
     out = _unshared(result)
     may_share = result.base is not None
@@ -129,6 +138,8 @@ def apply(op: Operation, *inputs: Any, **settings: Any) -> Tensor:
             parents.append(x._node or x.node)
             if not x._requires_grad:
                 vjps[i] = None
+            elif not callable(vjps[i]):
+                raise _no_vjps(op, len(inputs), made)
         out._node, out._requires_grad = Node(result, op, parents, vjps), True
     return out
 
@@ -328,7 +339,7 @@ class Tensor:
         self._grad: Tensor | None = None
         self._requires_grad = False
         if requires_grad:
-            self.requires_grad = True
+            self.requires_grad = requires_grad
 
     def _note_sharing(self, other: Any) -> None:
         changes.note_sharing(*((self, other) if isinstance(other, Tensor) else (self,)))
@@ -362,6 +373,9 @@ class Tensor:
 
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
+        if not isinstance(value, (bool, np.bool_)):
+            hint = "to give a shape, write zeros(2, 3); to give numbers, tensor([2, 3])"
+            raise TypeError(f"requires_grad must be True or False, got {value!r}; {hint}")
         if not self.is_leaf:
             raise RuntimeError("requires_grad can be set on leaves only; use detach() to get one")
         if value and self.dtype.kind != "f":
@@ -439,7 +453,7 @@ class Tensor:
         """A Tensor that shares this one's array and has no history."""
         return Tensor(self)
 
-    def backward(self, gradient: ArrayLike | None = None) -> None:
+    def backward(self, gradient: ArrayLike | None = None, retain_graph: bool = True) -> None:
         """Add ∂L/∂leaf, where L is this Tensor, to the `grad` of every leaf that L depends on.
 
         This is reverse-mode differentiation, called back-propagation in networks: start from
@@ -454,6 +468,8 @@ class Tensor:
         gradient : array_like, optional
             The gradient that arrives at this Tensor, of its shape; 1 for a scalar. (With it,
             L is the sum of gradient * Tensor.)
+        retain_graph : bool
+            Accepted as in PyTorch, and ignored: a graph lives as long as the Tensors it leads to.
 
         Raises
         ------
@@ -578,9 +594,7 @@ class Tensor:
             changes.note_change(target)
 
     if not TYPE_CHECKING:  # so that a type checker finds misspelt names
-
-        def __getattr__(self, name: str) -> Any:
-            raise missing("Tensor", name)
+        __getattr__ = getattr_of("Tensor")
 
     def __len__(self) -> int:
         if self.ndim == 0:
@@ -593,8 +607,16 @@ class Tensor:
     # Operations
 
     add, sub, mul, div, pow = __add__, __sub__, __mul__, __truediv__, __pow__
-    neg, matmul, remainder, floor_divide = __neg__, __matmul__, __mod__, __floordiv__
+    neg, floor_divide = __neg__, __floordiv__
     eq, ne, lt, le, gt, ge = __eq__, __ne__, __lt__, __le__, __gt__, __ge__
+
+    def matmul(self, other: ArrayLike) -> Tensor:
+        """x @ other by NumPy's rules: vectors, matrices, and stacks of matrices that broadcast."""
+        return apply(ops.matmul, self, other)
+
+    def remainder(self, other: ArrayLike) -> Tensor:
+        """x % other: what is left of x after division, elementwise, with the sign of ``other``."""
+        return apply(more_ops.remainder, self, other)
 
     def exp(self) -> Tensor:
         """eˣ, elementwise."""
@@ -797,9 +819,10 @@ class Tensor:
 
         ``to("cpu")`` returns this Tensor: minigrad runs on the CPU only.
         """
-        if isinstance(dtype, str) and dtype == "cpu" or dtype == self.dtype:
+        dtype = as_dtype(dtype, self.dtype)
+        if dtype == self.dtype:
             return self
-        if np.dtype(dtype).kind != "f":
+        if dtype.kind != "f":
             return Tensor(self.array.astype(dtype))
         return apply(ops.to, self, dtype=dtype)
 
