@@ -28,7 +28,7 @@ USE = {
         "float16": "float32: half precision loses small gradients",
         "grad": "loss.backward(), and then w.grad",
         "inference_mode": "no_grad()",
-        "isfinite": "x - x == 0",
+        "isfinite": "x.abs() < math.inf",
         "isnan": "x != x",
         "logsumexp": "(x - x.log_softmax(dim)).mean(dim)",
         "mm": "x @ y",

@@ -10,6 +10,7 @@ import re
 
 import numpy as np
 import pytest
+import torch
 
 import minigrad as mg
 from minigrad import datasets, functional as F, nn, optim
@@ -53,6 +54,17 @@ def with_objects():
     file = io.BytesIO()
     np.savez(file, a=np.array([{}], object))
     return file.getvalue()
+
+
+def one_array():
+    file = io.BytesIO()
+    np.save(file, np.ones(3))
+    return file.getvalue()
+
+
+def of_pytorch(w):
+    torch.save(torch.nn.Linear(3, 2).state_dict(), w.folder / "a.pt")
+    return w.folder / "a.pt"
 
 
 @mg.operation
@@ -131,6 +143,15 @@ TENSORS = {
         lambda w: mg.tensor([1], requires_grad=True),
         RuntimeError, "only floating-point Tensors can require grad, not int64",
     ),
+    "a shape for numbers": (
+        lambda w: mg.Tensor(2, 3), TypeError, r"requires_grad must be True or False, got 3; .* zeros\(2, 3\)",
+    ),
+    "to a GPU": (
+        lambda w: w.x.to("cuda"), RuntimeError, r"on the CPU only; wanted a dtype or 'cpu', got 'cuda'",
+    ),
+    "much that is no number": (
+        lambda w: mg.tensor({"a": [1.5] * 100}), TypeError, r"real numbers, got .{,60} \(dtype object\)$",
+    ),
     "integers get grad": (
         lambda w: setattr(w.ints, "requires_grad", True),
         RuntimeError, "only floating-point Tensors can require grad, not int64",
@@ -181,15 +202,22 @@ ENGINE = {
     ),
     "VJP with a list": (
         lambda w: (w.x + mg.operation(lambda x: (x, lambda G: [G]))(w.x)).sum().backward(),
-        RuntimeError, r"VJP of <lambda> returned a list, not an array",
+        RuntimeError, r"VJP of <lambda> must return an array, got list$",
     ),
     "operation without a VJP": (
         lambda w: mg.operation(lambda x: x * 2)(w.x),
-        TypeError, "must return a tuple of its result and 1 VJPs, one for each input: array",
+        TypeError, r"<lambda> must return \(result, vjp\), got ndarray; a vjp is a function of G",
     ),
     "operation of two with one VJP": (
         lambda w: mg.operation(lambda x, y: (x * y, lambda G: G))(w.x, w.plain),
-        TypeError, "must return a tuple of its result and 2 VJPs, one for each input: ",
+        TypeError, r"must return \(result, vjp, vjp\), got \(\w+, function\); ",
+    ),
+    "operation with an array for a VJP": (
+        lambda w: mg.operation(lambda x: (x * x, 2 * x))(w.x),
+        TypeError, r"must return \(result, vjp\), got \(ndarray, ndarray\); .* lambda G: ",
+    ),
+    "rule without texts": (
+        lambda w: mg.rule(lambda x: (x, lambda G: G)), TypeError, "rule takes texts, got <function .*write @rule",
     ),
 }  # fmt: skip
 
@@ -218,7 +246,7 @@ OPS = {
     ),
     "add a string": (lambda w: w.x + "one", TypeError, "must be real numbers, got 'one'"),
     "view": (
-        lambda w: w.x.view(4, -1), RuntimeError, r"shape \(2, 3\): cannot reshape array of size 6",
+        lambda w: w.x.view(4, -1), RuntimeError, r"^reshape from shape \(2, 3\): cannot reshape array of size 6",
     ),
     "sum": (lambda w: w.x.sum(2), IndexError, "dim: axis 2 is out of bounds for .* dimension 2"),
     "sum twice": (lambda w: w.x.sum((0, 0)), ValueError, "repeated axis in `dim`"),
@@ -273,7 +301,7 @@ FUNCTIONAL = {
     ),
     "linear of two dtypes": (
         lambda w: F.linear(w.x, mg.ones(4, 3).double()),
-        RuntimeError, "linear wanted all float32 or all float64, got input float32, weight float64",
+        RuntimeError, "linear wanted all float32 or all float64, got input float32, weight float64; convert with x.float\\(\\)$",
     ),
     "linear of images": (
         lambda w: w.model(mg.tensor(np.ones((2, 3), "u1"))),
@@ -303,6 +331,13 @@ FUNCTIONAL = {
     ),
     "targets negative": (
         lambda w: F.nll_loss(w.x, [-1, 0]), IndexError, r"targets\[0\] is -1, wanted 0..2",
+    ),
+    "cross_entropy": (
+        lambda w: F.cross_entropy(w.x, [0, 3]), IndexError, r"^cross_entropy: target\[1\] is 3, wanted 0..2",
+    ),
+    "cross_entropy, shapes": (
+        lambda w: nn.CrossEntropyLoss()(w.x, [0]),
+        ValueError, r"^cross_entropy: .* got input \(2, 3\) and target \(1,\)$",
     ),
     "targets too few": (
         lambda w: F.nll_loss(w.x, [0]),
@@ -346,7 +381,18 @@ NN = {
     ),
     "state with words": (
         lambda w: w.model.load_state_dict(state(w.model, main_2_bias="words")),
-        TypeError, "data must be real numbers, got 'words'",
+        TypeError, r"state\['main.2.bias'\] must be .*, got str: .* got 'words'",
+    ),
+    "state in a state": (
+        lambda w: w.model.load_state_dict(state(w.model, main_2_bias=w.model.state_dict())),
+        TypeError, r"state\['main.2.bias'\] must be .* numbers, got dict; each dict needs a file of its own$",
+    ),
+    "model to a GPU": (lambda w: w.model.to("cuda:0"), RuntimeError, "on the CPU only; .*, got 'cuda:0'"),
+    "model to integers": (
+        lambda w: w.model.to(mg.int64), RuntimeError, r"parameters must be floating-point, got dtype\('int64'\)",
+    ),
+    "a part that is not there": (
+        lambda w: w.model.layers, AttributeError, "^'MLP' object has no attribute 'layers'$",
     ),
     "state a file name": (
         lambda w: w.model.load_state_dict("model.npz"),
@@ -402,8 +448,18 @@ SERIALIZATION = {
         lambda w: mg.load(w.file(with_objects())),
         RuntimeError, "not an intact file of named arrays: .*allow_pickle",
     ),
+    "file of PyTorch": (
+        lambda w: mg.load(of_pytorch(w)), RuntimeError, r"a.pt is not .*: it is PyTorch's; write numpy.savez\(",
+    ),
+    "file of one array": (
+        lambda w: mg.load(w.file(one_array())), RuntimeError, r"holds one array; write from_numpy\(numpy.load",
+    ),
     "saving words": (
-        lambda w: mg.save({"a": "words"}, w.folder / "a.npz"), TypeError, "must be real numbers, got 'words",
+        lambda w: mg.save({"a": "words"}, w.folder / "a.npz"), TypeError, r"state\['a'\] .*, got str: .* 'words'",
+    ),
+    "saving two states in one": (
+        lambda w: mg.save({"model": w.model.state_dict(), "lr": 0.1}, w.folder / "a.npz"),
+        TypeError, r"state\['model'\] must be a Tensor or an array of numbers, got dict; each dict needs a file",
     ),
     "file of another model": (
         lambda w: w.model.load_state_dict(mg.load(w.file(w.saved(nn.MLP(3, 3).state_dict())))),
@@ -536,6 +592,10 @@ OPTIM = {
             ("betas", (0.9, 1)), ("betas", (0.9, math.nan)), ("betas", 0.9), ("betas", ("a", "b")),
         ]
     },
+    "lr by another name": (
+        lambda w: setattr(optim.SGD([w.x]), "learning_rate", 3),
+        AttributeError, "^SGD has no setting 'learning_rate'; its settings are lr, momentum, weight_decay$",
+    ),
     "weight_decay": (
         lambda w: optim.SGD([w.x], weight_decay=-0.1),
         ValueError, "weight_decay must be a finite number that is not negative, got -0.1",

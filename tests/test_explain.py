@@ -440,7 +440,7 @@ def test_explain_changes_nothing(capsys):
         (node, list(node.vjps), list(node.parents)) for node in engine.ancestors(loss.node)
     ]
     failing = mg.operation(lambda x: (x * 1, lambda G: None))(x)
-    with pytest.raises(RuntimeError, match="VJP of <lambda> returned a NoneType"):
+    with pytest.raises(RuntimeError, match="VJP of <lambda> must return an array, got NoneType"):
         mg.explain(failing)
     assert x.grad is grad
 
@@ -463,6 +463,16 @@ def test_explain_needs_a_graph():
         mg.explain(mg.ones(1))
     with pytest.raises(TypeError, match="wanted a Tensor with a graph, got int"):
         plot.graph(3)
+
+
+def test_a_rule_may_be_above_or_below_operation(capsys):
+    @mg.rule("three times G")
+    @mg.operation
+    def thrice(x):
+        return 3 * x, lambda G: 3 * G
+
+    mg.explain(thrice(mg.ones(2, requires_grad=True)).sum())
+    assert "to v1: three times G = " in capsys.readouterr().out
 
 
 def test_a_rule_has_a_text_for_each_input():

@@ -1,5 +1,7 @@
 """Code as people write it who know PyTorch, NumPy, micrograd or a first course."""
 
+import math
+import pydoc
 import re
 
 import numpy as np
@@ -188,6 +190,8 @@ def test_functions_take_arrays_and_lists(data):
 
 HOLDERS = {
     "minigrad": mg,
+    "Module": nn.ReLU(),
+    "Optimizer": optim.SGD([mg.zeros(2)]),
     "minigrad.functional": F,
     "minigrad.nn": nn,
     "minigrad.optim": optim,
@@ -210,5 +214,41 @@ def test_a_name_that_is_left_out_says_what_to_use(where, name):
 
 @pytest.mark.parametrize("where", left_out.USE)
 def test_a_name_that_nobody_knows(where):
-    with pytest.raises(AttributeError, match=f"^{where} has no attribute 'frobnicate'$"):
+    kind = type(HOLDERS[where]).__name__
+    own = f"^({where}|'{kind}' object) has no attribute 'frobnicate'$"
+    with pytest.raises(AttributeError, match=own):
         HOLDERS[where].frobnicate
+
+
+def test_what_is_used_in_place_of_a_name_gives_the_same():
+    x = mg.randn(4, 5)
+    theirs = torch.tensor(x.numpy())
+    for name, close in (("layer_norm", 1e-5), ("gelu", 0.03), ("leaky_relu", 1e-7)):
+        use = left_out.USE["minigrad.functional"][name].split(", which")[0]
+        settings = {"normalized_shape": (5,)} if name == "layer_norm" else {}
+        expected = getattr(torch_nn.functional, name)(theirs, **settings)
+        got = eval(use, {"x": x, "maximum": mg.maximum})
+        np.testing.assert_allclose(got.numpy(), expected.numpy(), atol=close)
+    odd = mg.tensor([1.0, float("nan"), float("inf")])
+    cases = [("isnan", odd), ("isfinite", odd), ("equal", x, x + 0), ("equal", x, x + 1)]
+    for name, *inputs in [*cases, ("allclose", x, x * 1), ("allclose", x, x + 1)]:
+        got = eval(left_out.USE["minigrad"][name], dict(zip("xy", inputs), math=math))
+        expected = getattr(torch, name)(*(torch.tensor(a.numpy()) for a in inputs))
+        assert got.tolist() == torch.as_tensor(expected).tolist()
+
+
+def test_a_property_that_fails_gives_its_own_error():
+    class Net(nn.Module):
+        @property
+        def width(self):
+            return self.out.in_features
+
+    with pytest.raises(AttributeError, match="^'Net' object has no attribute 'out'$"):
+        Net().width
+
+
+def test_help_on_a_function_shows_what_users_of_tensors_pass():
+    for name in ("exp", "relu", "matmul", "maximum", "remainder", "abs", "sum"):
+        shown = pydoc.render_doc(getattr(mg, name), renderer=pydoc.plaintext)
+        assert f"{name}(self" in shown and "-> 'Tensor'" in shown, shown
+        assert ">>>" not in shown and "Array ->" not in shown, shown

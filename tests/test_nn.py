@@ -493,3 +493,38 @@ def test_a_parameter_is_not_replaced_by_something_else(value):
     model.bias = None
     assert [name for name, _ in model.named_parameters()] == ["weight"]
     assert model.to("cpu") is model and model.weight.to("cpu") is model.weight
+
+
+@pytest.mark.parametrize("convert", [lambda m: m.double(), lambda m: m.to(mg.float64)])
+def test_a_model_changes_its_dtype_in_place(convert):
+    model = nn.MLP(5, 3, [4])
+    parameters = list(model.parameters())
+    model(mg.randn(2, 5)).sum().backward()
+    assert convert(model) is model and list(model.parameters()) == parameters
+    assert all(p.dtype == mg.float64 and p.grad is None for p in parameters)
+    optimizer = optim.SGD(parameters, lr=0.1, momentum=0.9)
+    model(mg.randn(2, 5).double()).sum().backward()
+    optimizer.step()
+    assert {p.dtype for p in model.float().parameters()} == {mg.float32}
+
+
+def test_a_model_takes_keyword_arguments():
+    class Net(nn.Module):
+        def forward(self, x, *, scale):
+            return x * scale
+
+    assert Net()(mg.ones(1), scale=3).item() == 3
+
+
+def test_zero_grad_and_backward_take_pytorchs_arguments():
+    for zeros_of in (nn.Linear, optim.SGD):
+        model = nn.Linear(3, 2)
+        holder = model if zeros_of is nn.Linear else optim.SGD(model.parameters())
+        holder.zero_grad(set_to_none=False)
+        assert model.weight.grad is None
+        model(mg.ones(1, 3)).sum().backward(retain_graph=True)
+        grad = model.weight.grad
+        holder.zero_grad(set_to_none=False)
+        assert model.weight.grad is grad and not grad.any()
+        holder.zero_grad(set_to_none=True)
+        assert model.weight.grad is None

@@ -443,3 +443,12 @@ def test_gradient_descent_stays_with_pytorch(hidden_dims, use_bias, dtype, toler
 def test_every_optimizer_stays_with_pytorch(optimizer, dtype, tolerance):
     differences = train_both(optimizer, [30], True, dtype)
     assert max(differences) < tolerance
+
+
+def test_an_optimizer_of_ones_own_may_have_attributes():
+    class Mine(optim.SGD):
+        def __init__(self, params):
+            super().__init__(params)
+            self.warm_up = 10
+
+    assert Mine([mg.ones(1, requires_grad=True)]).warm_up == 10
