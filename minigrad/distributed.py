@@ -46,9 +46,7 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-import threading
-from collections.abc import Callable
-from functools import partial
+import time
 from typing import Any
 
 import numpy as np
@@ -66,31 +64,32 @@ from .tensors import Tensor
 comm = MPI.COMM_WORLD
 rank, size = comm.rank, comm.size
 
-for _name in ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS"):
-    if size == 1 and (_started := os.environ.get(_name, "1")) != "1":
-        _library = MPI.Get_library_version().split("\n")[0].strip("\0 ")
-        raise RuntimeError(
-            f"{_started} processes were started ({_name}), but each is alone in MPI.COMM_WORLD: "
-            f"mpi4py uses another MPI library, {_library}. Start them by its own mpiexec (that of "
-            f"pip's mpich is {os.path.join(sys.prefix, 'bin', 'mpiexec')}) or by srun --mpi=..."
-        )
+_names = "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS"
+_started = max(int(os.environ.get(name, 1)) for name in _names)
+if _started > size == 1:
+    raise RuntimeError(
+        f"{_started} processes were started, but each is alone in MPI.COMM_WORLD: mpi4py uses "
+        f"another MPI library, {MPI.get_vendor()[0]}. Start them by its own mpiexec (that of pip's "
+        f"mpich is {os.path.join(sys.prefix, 'bin', 'mpiexec')}) or by srun --mpi=..."
+    )
+
+_show = sys.excepthook
 
 
-def _end_all(show: Callable[..., Any], *error: Any) -> None:
+def _end_all(*error: Any) -> None:
     """Show an uncaught error, then end all ranks: they would wait for this one."""
-    if getattr(error[0], "exc_type", None) is SystemExit:  # it ends a thread, in silence
-        return
     try:
         print(f"Error on rank {rank} of {size}:", file=sys.stderr)
-        show(*error)
+        _show(*error)
         sys.stdout.flush()
+        time.sleep(0.5)  # mpiexec loses what it has not read before it ends the ranks
     finally:
+        atexit.unregister(_leave)  # Abort returns: mpiexec ends this rank a little later
         comm.Abort(1)
 
 
 if size > 1:
-    sys.excepthook = partial(_end_all, sys.excepthook)
-    threading.excepthook = partial(_end_all, threading.excepthook)
+    sys.excepthook = _end_all
 
 _agreed: set[Any] = set()  # shapes and dtypes on which `broadcast` has found all ranks to agree
 _last: tuple[int, Any] = 0, None  # length and dtype of what was exchanged last
@@ -123,7 +122,8 @@ def broadcast(parameters: Tensors) -> None:
         On all ranks, if one has other shapes or dtypes than rank 0. Nothing has changed then.
     """
     params = _parameters(parameters, "parameters")
-    for other, kinds in enumerate(everybody := comm.allgather(_kinds(params))):
+    everybody = comm.allgather(_kinds(params))
+    for other, kinds in enumerate(everybody):
         if kinds != everybody[0]:
             raise RuntimeError(
                 f"parameters must have the same shapes and dtypes on all ranks: rank 0 has "
@@ -210,14 +210,14 @@ def average_gradients(parameters: Tensors, count: int, *means: float) -> list[fl
     given = [param.grad if count else None for param in params]
     head = [1, count, *(count * mean if count else 0 for mean in means)]
     head += [grad is not None for grad in given]
-    pairs = zip(params, given)
-    grads = [np.zeros_like(p.array) if grad is None else grad.array for p, grad in pairs]
-    flat = np.concatenate([head, *(grad.ravel() for grad in grads)], dtype=np.result_type(*grads))
+    parts = [np.zeros_like(p.array) if g is None else g.array for p, g in zip(params, given)]
+    flat = np.concatenate([head, *map(np.ravel, parts)], dtype=np.result_type(*parts))
     flat[len(head) :] *= count
     _last = flat.size, flat.dtype
     comm.Allreduce(MPI.IN_PLACE, flat)
     ranks, total, *numbers = flat[: len(head)].tolist()
     if ranks < size:
+        atexit.unregister(_leave)  # a rank that has ended takes part in nothing more
         raise RuntimeError(
             f"{size - ranks:g} of {size} ranks have ended, and this one makes one more step: "
             "all must make the same number of steps"
@@ -225,7 +225,7 @@ def average_gradients(parameters: Tensors, count: int, *means: float) -> list[fl
     if not total:
         raise ValueError("count is 0 on all ranks: there are no examples")
     flat /= total
-    ends = np.cumsum([len(head), *(grad.size for grad in grads)])
+    ends = np.cumsum([len(head), *(part.size for part in parts)])
     for param, start, end, is_there in zip(params, ends, ends[1:], numbers[len(means) :]):
         average = flat[start:end].reshape(param.shape).astype(param.dtype, copy=False)
         param.grad = Tensor(average) if is_there else None
