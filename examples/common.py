@@ -62,23 +62,21 @@ if not interactive and signal.getsignal(signal.SIGINT) is signal.default_int_han
 
 import argparse
 import functools
-import json
 import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import matplotlib
-import numpy as np
 from tqdm import tqdm
 
-from minigrad import datasets, load as load_state, manual_seed, save
-from minigrad.creation import generator
+from minigrad import datasets, manual_seed
 from minigrad.datasets import Digits
 
-for stream in (sys.stdout, sys.stderr):  # their encoding may lack some of our characters
+for stream in (sys.stdout, sys.stderr):
     if hasattr(stream, "reconfigure"):  # a notebook's streams lack it
-        stream.reconfigure(errors="minigrad.readable")
+        # Their encoding may lack some of our characters. A job that is killed loses no line.
+        stream.reconfigure(errors="minigrad.readable", line_buffering=True)
 
 # Colours that are distinct in print and to colour-blind readers (Okabe and Ito)
 BLUE, RED, ORANGE, GREEN, PINK = "#0072B2", "#D55E00", "#E69F00", "#009E73", "#CC79A7"
@@ -156,7 +154,7 @@ def arguments(
         kind = number(type(default), 1 if isinstance(default, int) else 1e-12)
         usual = f"{default:g}" + "".join(f", with --quick {less:g}" for less in quick)
         option(f"--{name}", type=kind, help=f"{meaning} (default: {usual})")
-    args = parser.parse_args(command_line())
+    args = once(lambda: parser.parse_args(command_line()))
     for name, (default, _, *quick) in settings.items():
         if getattr(args, name) is None:
             setattr(args, name, quick[0] if quick and args.quick else default)
@@ -256,60 +254,6 @@ def once(function: Callable[[], Any]) -> Any:
     if ended:
         raise ended
     return result
-
-
-def save_checkpoint(path: Path, settings: dict[str, Any], rows: list[Any], **parts: Any) -> None:
-    """Write what `resume` needs, completely or not at all (see `mg.save`).
-
-    Parameters
-    ----------
-    path : Path
-    settings : dict
-        What must not differ when the training continues.
-    rows : list
-        What is known of each epoch.
-    **parts
-        Whatever has a `state_dict`: the model, the optimiser.
-    """
-    states = {name: part.state_dict() for name, part in parts.items()}
-    state = {f"{name}.{key}": numbers for name in states for key, numbers in states[name].items()}
-    rest = json.dumps([settings, generator.bit_generator.state, rows])
-    state["rest"] = np.frombuffer(rest.encode(), np.uint8)  # a file holds arrays of numbers only
-    save(state, path)
-
-
-def resume(path: Path, settings: dict[str, Any], **parts: Any) -> list[Any]:
-    """Continue from what `save_checkpoint` wrote, on all ranks; return its rows.
-
-    Without such a file, a line says so, and there are no rows: a job that may be killed at any
-    time can always be started by the same command.
-
-    Raises
-    ------
-    SystemExit
-        With one line, if the file is not a checkpoint, or if its settings differ.
-    """
-
-    def read() -> Any:
-        try:
-            state = load_state(path)
-            before, random, rows = json.loads(state.pop("rest").numpy().tobytes())
-        except FileNotFoundError:
-            print(f"Nothing to resume: there is no {path} yet")
-            return {}, generator.bit_generator.state, []
-        except (OSError, RuntimeError, KeyError, ValueError) as error:
-            raise SystemExit(f"error: {path} is not a checkpoint: {error!r}")
-        if changed := [name for name in settings if before.get(name) != settings[name]]:
-            of_both = (f"{name} {before.get(name)}, now {settings[name]}" for name in changed)
-            raise SystemExit(f"error: {path} was made with other settings: {'; '.join(of_both)}")
-        print(f"Resumed: {path}, after epoch {len(rows) - 1}")
-        return state, random, rows
-
-    state, generator.bit_generator.state, rows = once(read)
-    for name, part in parts.items() if state else ():
-        own = {key: numbers for key, numbers in state.items() if key.startswith(f"{name}.")}
-        part.load_state_dict({key.removeprefix(f"{name}."): own[key] for key in own})
-    return rows
 
 
 def claim(sentence: str, holds: bool, numbers: str = "") -> None:

@@ -13,6 +13,7 @@ mpiexec -n 4 python -m mpi4py examples/train_mlp.py   the same on four processes
 import common
 
 import argparse
+import json
 import math
 import os
 import time
@@ -25,6 +26,7 @@ from tqdm import tqdm
 
 import minigrad as mg
 from minigrad import datasets, functional as F, nn, optim, plot
+from minigrad.creation import generator
 
 # %% [markdown]
 # The curvature of the loss limits the learning rate. If λ is the largest eigenvalue of the
@@ -124,6 +126,48 @@ model = nn.MLP(hidden_dims=args.hidden)
 print(model)
 
 # %% [markdown]
+# A checkpoint holds all that the next steps depend on: the parameters, the state of the optimiser
+# and of the random generator, the settings, and the curves so far.
+
+
+# %%
+def save_checkpoint(parts, rows):
+    """Write what `resume` needs, completely or not at all (see `mg.save`)."""
+    states = {name: part.state_dict() for name, part in parts.items()}
+    state = {f"{name}.{key}": numbers for name in states for key, numbers in states[name].items()}
+    rest = json.dumps([settings, generator.bit_generator.state, rows])
+    state["rest"] = np.frombuffer(rest.encode(), np.uint8)  # a file holds arrays of numbers only
+    mg.save(state, args.save)
+
+
+def read_checkpoint():
+    """The states of the parts and of the generator, and the rows; None if there is no file yet."""
+    if not args.save.exists():  # so the same command starts a job and restarts it
+        return print(f"Nothing to resume: there is no {args.save} yet")
+    try:
+        state = mg.load(args.save)
+        before, random, rows = json.loads(state.pop("rest").numpy().tobytes())
+    except (OSError, RuntimeError, KeyError, ValueError) as error:
+        raise SystemExit(f"error: {args.save} is not a checkpoint: {error!r}")
+    if changed := [name for name in settings if before.get(name) != settings[name]]:
+        of_both = (f"{name} {before.get(name)}, now {settings[name]}" for name in changed)
+        raise SystemExit(f"error: {args.save} was made with other settings: {'; '.join(of_both)}")
+    print(f"Resumed: {args.save}, after epoch {len(rows) - 1}")
+    return state, random, rows
+
+
+def resume(parts):
+    """Continue from the checkpoint, if there is one; return its rows."""
+    if not (found := common.once(read_checkpoint)):
+        return []
+    state, generator.bit_generator.state, rows = found
+    for name, part in parts.items():
+        own = {key: numbers for key, numbers in state.items() if key.startswith(f"{name}.")}
+        part.load_state_dict({key.removeprefix(f"{name}."): own[key] for key in own})
+    return rows
+
+
+# %% [markdown]
 # The model is not trained on the validation examples. Before the first step, their loss is about
 # that of guessing, log 10 = 2.30, and about nine of ten are misread: epoch 0 of the curves.
 
@@ -158,7 +202,7 @@ def why_slow(waited):
     if waited < 0.25:
         return None
     crowded = mg.get_num_threads() > (os.cpu_count() or 1)
-    cause = "there are more --threads than CPUs" if crowded else "other programs use them"
+    cause = "there are more --threads than CPUs" if crowded else "other processes use them"
     return f"Slow: the training spends {waited:.0%} of its time waiting for a CPU, because {cause}."
 
 
@@ -169,7 +213,7 @@ def train(model, what, checkpoints=False):
     parts = {"model": model, "optimizer": optimizer}  # of a checkpoint
     rows = []  # one per epoch
     if checkpoints and args.resume:
-        rows = common.resume(args.save, settings, **parts)
+        rows = resume(parts)
     world.broadcast(parameters)  # each process starts from the same numbers
     per_epoch = math.ceil(len(rest) / args.batch_size)
     step, steps = per_epoch * max(len(rows) - 1, 0), per_epoch * args.epochs
@@ -207,7 +251,7 @@ def train(model, what, checkpoints=False):
                 loss, accuracy, _ = evaluate(model, *valid_data)
                 rows.append((loss_sum / len(rest), correct / len(rest), loss, accuracy))
                 if checkpoints and args.save and world.rank == 0:
-                    common.save_checkpoint(args.save, settings, rows, **parts)
+                    save_checkpoint(parts, rows)
                 bar.set_postfix_str(f"valid loss {loss:.4f}, accuracy {accuracy:.2%}")
                 if epoch == 0:  # untrained
                     continue

@@ -131,7 +131,7 @@ def history(folder, *arguments, before="", **options):
 def test_train_mlp_says_that_it_waits_for_a_cpu(tmp_path, share, slow):
     before = f"import time; time.thread_time = lambda: {share} * time.perf_counter()"
     printed, _ = history(tmp_path, "--epochs", 60, before=before)
-    line = r"^Slow: the training spends \d+% of its time waiting .* other programs use them\.$"
+    line = r"^Slow: the training spends \d+% of its time waiting .* other processes use them\.$"
     assert len(re.findall(line, printed, re.M)) == slow == printed.count("Slow")
 
 
