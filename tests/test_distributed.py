@@ -1,5 +1,7 @@
 """Data-parallel training: several processes under mpiexec, checkpoints, and what happens without MPI."""
 
+import functools
+import json
 import os
 import re
 import shutil
@@ -246,20 +248,38 @@ def numbers(path, part=""):
     return {k: v.numpy() for k, v in mg.load(path).items() if k.startswith(part)}
 
 
-def arguments(*more):
-    usual = "--data digits --hidden 20 --epochs 5 --batch-size 50 --save model.npz"
-    return *usual.split(), *more
+ARGUMENTS = "--data digits --hidden 20 --epochs 5 --batch-size 50 --optimizer adam".split()
+ARGUMENTS += "--save model.npz --resume".split()
+
+
+def train(processes, folder, script=TRAIN, *before, dies=False):
+    """Run train_mlp.py; return what it printed, and what it wrote to stderr."""
+    command = script, *before, *ARGUMENTS
+    if processes > 1:
+        return mpi(processes, *command, folder=folder, fails=dies)
+    done = child(*command, cwd=folder, fails=-signal.SIGKILL if dies else 0)
+    return done.stdout, done.stderr
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """A function that trains on so many processes, once; it returns the folder and the output."""
+
+    @functools.cache
+    def run(processes):
+        folder = tmp_path_factory.mktemp(f"processes{processes}")
+        return folder, *train(processes, folder)
+
+    return run
 
 
 @pytest.mark.mpi
-def test_train_mlp_on_two_processes(tmp_path):
-    one, two = tmp_path / "one", tmp_path / "two"
-    one.mkdir(), two.mkdir()
-    alone = child(TRAIN, *arguments(), cwd=one)
-    printed, bar = mpi(2, TRAIN, *arguments(), folder=two)
+def test_train_mlp_on_two_processes(undisturbed):
+    (one, alone, _), (two, printed, bar) = undisturbed(1), undisturbed(2)
     assert printed.count("Test accuracy: ") == printed.count("Curves: ") == 1
+    assert printed.count("Nothing to resume: there is no model.npz yet\n") == 1
     assert "Processes: 2; threads of each: 1\n" in printed
-    accuracies = [re.search(r"Test accuracy: ([\d.]+) %", x)[1] for x in (alone.stdout, printed)]
+    accuracies = [re.search(r"Test accuracy: ([\d.]+) %", x)[1] for x in (alone, printed)]
     assert abs(float(accuracies[0]) - float(accuracies[1])) <= 0.5
     assert len(re.findall("epoch 5/5: 100%[^\r]*accuracy", bar)) <= 2  # one bar: rank 0's
     for picture in ("train_mlp.png", "train_mlp_mistakes.png"):
@@ -306,43 +326,50 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 @pytest.mark.parametrize(
     "processes, moment", [(1, "move"), pytest.param(2, "step", marks=pytest.mark.mpi)]
 )
-def test_a_killed_training_continues_where_it_was(tmp_path, processes, moment):
+def test_a_killed_training_continues_where_it_was(tmp_path, undisturbed, processes, moment):
     (tmp_path / "kill.py").write_text(KILL)
-
-    def train(*command, dies=False):
-        command = [*command, *arguments("--hidden", "--optimizer", "adam", "--resume")]
-        if processes > 1:
-            return mpi(processes, *command, folder=tmp_path, fails=dies)[0]
-        return child(*command, cwd=tmp_path, fails=-signal.SIGKILL if dies else 0).stdout
-
-    assert "Nothing to resume: there is no model.npz yet" in train(TRAIN)
-    undisturbed = numbers(tmp_path / "model.npz")
-    os.remove(tmp_path / "model.npz")
-    train("kill.py", moment, dies=True)  # in epoch 3, or between write and move of its checkpoint
+    # in epoch 3, or between the writing and the moving of its checkpoint
+    train(processes, tmp_path, "kill.py", moment, dies=True)
     in_the_middle = numbers(tmp_path / "model.npz")
     assert len(list(tmp_path.glob("model.npz.*.tmp"))) == (moment == "move")
-    assert "Resumed: model.npz, after epoch 2" in train(TRAIN)
+    assert "Resumed: model.npz, after epoch 2\n" in train(processes, tmp_path)[0]
+    expected = numbers(undisturbed(processes)[0] / "model.npz")
     resumed = numbers(tmp_path / "model.npz")
-    assert undisturbed.keys() == resumed.keys()
-    for name in undisturbed:
-        assert undisturbed[name].tobytes() == resumed[name].tobytes(), name
+    assert expected.keys() == resumed.keys()
+    for name in expected:
+        assert expected[name].tobytes() == resumed[name].tobytes(), name
     assert (resumed["model.main.0.weight"] != in_the_middle["model.main.0.weight"]).any()
-    if processes == 1:
-        other = arguments("--hidden", 3, "--optimizer", "adam", "--resume")
-        error = child(TRAIN, *other, cwd=tmp_path, fails=1).stderr
-        assert "model.npz was made with other settings: hidden [], now [3]\n" in error
+
+
+RESUME = """
+import runpy, sys
+
+def resume(name):
+    sys.argv = ["train_mlp.py", "--data", "digits", "--hidden", "4", "--resume"]
+    sys.argv += "--save", name, "--out", folder
+    try:
+        runpy.run_path("train_mlp.py")
+    except SystemExit as error:
+        print(error)
+
+*names, folder = sys.argv[1:]
+for name in names:
+    resume(name)
+"""
 
 
 def test_a_checkpoint_that_does_not_fit_is_an_error(tmp_path):
-    def error(*arguments, fails=1):
-        return child(TRAIN, "--data", "digits", *arguments, cwd=tmp_path, fails=fails).stderr
-
-    resume = "--save", "model.npz", "--resume"
-    assert "error: --resume needs --save FILE.npz" in error("--resume", fails=2)
-    (tmp_path / "model.npz").write_text("nothing")
-    assert "error: model.npz is not a checkpoint: RuntimeError" in error(*resume)
-    mg.save(nn.Linear(2, 1).state_dict(), tmp_path / "model.npz")
-    assert "error: model.npz is not a checkpoint: KeyError('rest')" in error(*resume)
+    text, model, other = (tmp_path / f"{name}.npz" for name in ("text", "model", "other"))
+    text.write_text("nothing")
+    mg.save(nn.Linear(2, 1).state_dict(), model)
+    rest = json.dumps([{"data": "digits", "hidden": [3]}, {}, []]).encode()
+    mg.save({"rest": np.frombuffer(rest, np.uint8)}, other)
+    printed = child(text, model, other, tmp_path, code=RESUME, cwd=TRAIN.parent).stdout
+    assert f"error: {text} is not a checkpoint: RuntimeError" in printed
+    assert f"error: {model} is not a checkpoint: KeyError('rest')\n" in printed
+    assert f"error: {other} was made with other settings: hidden [3], now [4]; " in printed
+    needs = child(TRAIN, "--resume", cwd=tmp_path, fails=2)
+    assert "error: --resume needs --save FILE.npz" in needs.stderr
 
 
 # Without MPI, or with another one
