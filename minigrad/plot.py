@@ -206,6 +206,7 @@ class Text(NamedTuple):
 class Box(NamedTuple):
     """A node on the page; all lengths are in inches."""
 
+    kind: str  # of `STYLES`
     x: float  # of its middle
     y: float
     width: float
@@ -242,7 +243,7 @@ def _inside(node: Node, value: Value, gradient: Any) -> list[Text]:
     return [
         whole._replace(text=line)
         for whole in texts
-        for line in textwrap.wrap(whole.text, 30, break_long_words=False, break_on_hyphens=False)
+        for line in textwrap.wrap(whole.text, 30, break_on_hyphens=False)
     ]
 
 
@@ -300,10 +301,10 @@ def layout(
             to = x[node] + 0.6 * width[node] * ((i + 0.5) / len(starts) - 0.5)
             twin = starts[:which].count(start) - (starts.count(start) - 1) / 2
             draw(start, node, to, which, twin * (0.2 + (label.width if label else 0)), label)
-    boxes = {
-        node: Box(x[node], y[node], width[node], 2 * half[node], texts)
-        for node, texts in inside.items()
-    }
+    boxes = {}
+    for node, texts in inside.items():
+        kind = values[node].made if node.op is None else "result"
+        boxes[node] = Box(kind, x[node], y[node], width[node], 2 * half[node], texts)
     labels = [
         placed for floor, row in zip(floors[1:], arrows) for placed in _place_labels(row, floor)
     ]
@@ -347,9 +348,13 @@ def _shade(strength: float) -> Any:
     return tuple(1 - 0.6 * strength * (1 - channel) for channel in to_rgb(RED))
 
 
-def _kinds(values: Mapping[Node, Value]) -> dict[Node, str]:
-    """The key in `STYLES` of each node."""
-    return {node: value.made if node.op is None else "result" for node, value in values.items()}
+def _warn_of_size(values: Mapping[Node, Value], most: int, what: str, function: str) -> None:
+    if len(values) > most:
+        warnings.warn(
+            f"a {what} of {len(values)} nodes is hard to read. Draw a part: plot.{function}(x) "
+            "shows how any intermediate result x was made. Or print it all: minigrad.explain(loss)",
+            stacklevel=3,
+        )
 
 
 def _extent(
@@ -391,19 +396,13 @@ def graph(loss: Tensor, path: str | Path | None = None, names: Names = None) -> 
         As in `minigrad.explaining.describe`.
     """
     values, turns = describe(loss, names)
-    if len(values) > 100:
-        warnings.warn(
-            f"a picture of {len(values)} nodes is hard to read. Draw a part: plot.graph(x) shows "
-            "how any intermediate result x was made. Or print it all: minigrad.explain(loss)",
-            stacklevel=2,
-        )
+    _warn_of_size(values, 100, "picture", "graph")
     boxes, arrows, labels = layout(values, turns)
     strengths, samples = _strengths(turns)
-    kinds = _kinds(values)
+    kinds = {box.kind for box in boxes.values()}
     legend: list[Artist] = [
-        Patch(facecolor="white", **style)
-        for kind, style in STYLES.items() if kind in kinds.values()
-    ]  # fmt: skip
+        Patch(facecolor="white", **style) for kind, style in STYLES.items() if kind in kinds
+    ]
     contribution = "contribution to a gradient"
     legend.append(Line2D([], [], linestyle="", marker="$1$", color=RED, label=contribution))
     texts = [text for box in boxes.values() for text in box.texts]
@@ -428,9 +427,9 @@ def graph(loss: Tensor, path: str | Path | None = None, names: Names = None) -> 
             axes.annotate("", arrow.points[-1], arrow.points[-2], size=14, arrowprops=head)
     for text, x, y in labels:
         text.draw(axes, x, y)
-    for node, (x, y, width, height, inside) in boxes.items():
+    for node, (kind, x, y, width, height, inside) in boxes.items():
         corner, rounded = (x - width / 2, y - height / 2), "round,pad=0,rounding_size=0.06"
-        style = {"facecolor": _shade(strengths.get(node, 0)), **STYLES[kinds[node]]}
+        style = {"facecolor": _shade(strengths.get(node, 0)), **STYLES[kind]}
         axes.add_patch(FancyBboxPatch(corner, width, height, rounded, **style))
         for i, text in enumerate(inside):
             text.draw(axes, x, y + LINE * (len(inside) / 2 - i - 0.5))
@@ -496,9 +495,10 @@ def steps(loss: Tensor, path: str | Path | None = None, names: Names = None) -> 
     """Make a page that steps through the graph of ``loss``: forward, then back through the sweep.
 
     The page is one file that needs nothing else. It shows the boxes and arrows of `graph`, and
-    says what `minigrad.explain` prints: one node, one turn or one contribution at a time. An
-    array of more than 64 numbers is shown as a heat map. To keep the page small, a cell of the
-    map can cover several numbers. It shows the one that is farthest from 0.
+    tells what `minigrad.explain` tells: one node, one turn or one contribution at a time. An
+    array of more than 64 numbers is shown as a heat map. So that the page stays small, a cell
+    of it can cover several numbers, of which it shows the one that is farthest from 0. Above 500
+    nodes, a warning says what reads better.
 
     Parameters
     ----------
@@ -519,11 +519,12 @@ def steps(loss: Tensor, path: str | Path | None = None, names: Names = None) -> 
         As in `minigrad.explaining.describe`.
     """
     values, turns = describe(loss, names)
+    _warn_of_size(values, 500, "page", "steps")
     boxes, arrows, labels = layout(values, turns)
     left, right, tall = _extent(boxes, arrows, labels)
     number = {node: i for i, node in enumerate(values)}
-    kinds, (strengths, _) = _kinds(values), _strengths(turns)
-    arrays: dict[int, tuple[int, Any]] = {}  # each once, however often it is sent on
+    strengths, _ = _strengths(turns)
+    arrays: dict[int, tuple[int, Any]] = {}  # each of them once, however often it is sent on
 
     def note(array: Any) -> int:
         return arrays.setdefault(id(array), (len(arrays), array))[0]
@@ -533,7 +534,7 @@ def steps(loss: Tensor, path: str | Path | None = None, names: Names = None) -> 
 
     nodes = [
         value._asdict() | {
-            "kind": kinds[node],
+            "kind": box.kind,
             "inputs": [number[parent] for parent in node.parents],
             "middle": place(box.x, box.y),
             "size": (round(POINTS * box.width), round(POINTS * box.height)),

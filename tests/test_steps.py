@@ -144,6 +144,30 @@ def test_what_is_no_graph_is_refused():
         plot.steps(leaf(1.0) * 2, names={"x": 3})
 
 
+def test_above_five_hundred_nodes_it_warns_at_once(monkeypatch, recwarn):
+    def chain(length):
+        x = leaf(1.0)
+        for _ in range(length - 1):
+            x = x.tanh()
+        return x
+
+    plot.steps(chain(500))
+    assert not recwarn.list
+    monkeypatch.setattr(plot, "layout", lambda *_: 1 / 0)
+    with pytest.warns(UserWarning, match="501 nodes is hard to read.* plot.steps.x") as warned:
+        with pytest.raises(ZeroDivisionError):
+            plot.steps(chain(501))
+    assert warned[0].filename == __file__
+
+
+@pytest.mark.parametrize("name", ["name" * 50, "a name of words " * 20])
+def test_a_long_name_makes_a_tall_box_and_not_a_wide_one(name):
+    x = leaf(2.0)
+    for node in data_of(plot.steps(x * x, names={name: x}))["nodes"]:
+        wide, tall = node["size"]
+        assert wide < 300 < 13 * tall and any("name" in line for line, *_ in node["lines"])
+
+
 def test_the_page_of_a_step_of_the_mlp_stays_small():
     model = nn.MLP(784, 10, [800, 800, 800])
     page = plot.steps(F.nll_loss(model(mg.randn(250, 28, 28)), np.arange(250) % 10), names=model)
@@ -461,6 +485,8 @@ def assert_walk(seen, loss, names):
             to_come[parent] -= 1
             assert step["title"] == f"{called[node]} sends to {called[parent]}"
             assert_shown(step, 0, "contribution", step["last"][0].removeprefix("= "), amount)
+            equal = [part.strip() for part in step["lines"][1].split(" = ")]
+            assert len({*equal}) == len(equal)  # nothing is said twice
             assert ("Sum:" in " ".join(step["lines"])) == (not first)
             if not first:
                 assert_shown(step, 1, "sum", step["last"][1].split("= ")[-1], arrived[parent])
@@ -634,10 +660,14 @@ def test_the_numbers_of_a_node_are_shown_by_click_and_by_key(chromium, tmp_path)
         shown.tab.locator(".node").nth(0).click()
         (value,) = shown.read()["numbers"]
         assert value["rows"] == [["1", "2", "3"], ["4", "5", "6"]]
+        height = shown.tab.locator("td").first.bounding_box()["height"]
         shown.press("End")  # it stays open, and follows
         assert len(shown.read()["numbers"]) == 2
         shown.tab.get_by_role("button", name="Close the numbers").click()
         assert shown.read()["numbers"] == []
+    page = plot.steps(mg.randn(plot.FEW, requires_grad=True).sum())
+    with Shown(chromium, tmp_path, page) as shown:  # a long row scrolls, each number in one line
+        assert shown.tab.locator("td").last.bounding_box()["height"] == height
 
 
 @pytest.mark.browser
