@@ -16,7 +16,7 @@ from test_graphs import graphs, run
 
 import minigrad as mg
 from minigrad import engine, functional as F, nn, plot
-from minigrad.explaining import describe
+from minigrad.explaining import describe, shape_and_numbers
 
 
 def leaf(*numbers, **options):
@@ -355,6 +355,19 @@ READ = """() => {
   const view = document.querySelector("#view").getBoundingClientRect();
   const inside = r => r.left >= view.left - 1 && r.right <= view.right + 1 &&
     r.top >= view.top - 1 && r.bottom <= view.bottom + 1;
+  const boxes = [...document.querySelectorAll(".box")].map(box => box.getBBox());
+  const labels = [...document.querySelectorAll("#scene > text")].filter(seen).map(e =>
+    ({text: e.textContent, x: Number(e.getAttribute("x")), y: Number(e.getAttribute("y"))}));
+  const at = (x, y, side) => boxes.findIndex(b => b.x < x && x < b.x + b.width && Math.abs(b.y + side * b.height - y) < 3);
+  const edge = path => {
+    const length = path.getTotalLength(), parts = Math.ceil(length / 8);
+    const way = Array.from({length: parts + 1}, (_, i) => path.getPointAtLength(length * i / parts));
+    const near = label => way.some(p => Math.hypot(p.x - label.x, p.y - label.y) < 12);
+    return {
+      source: at(way[0].x, way[0].y, 1), result: at(way[parts].x, way[parts].y, 0), end: way[parts].x,
+      labels: labels.filter(near).map(label => label.text),
+    };
+  };
   return {
     title: document.querySelector("h1").textContent,
     lines: [...document.querySelectorAll("#told p")].map(p => p.textContent.trim()),
@@ -376,7 +389,8 @@ READ = """() => {
     })),
     seen: [...document.querySelectorAll(".box")].map(box => inside(box.getBoundingClientRect())),
     letters: 11 * document.querySelector("#scene").getScreenCTM().a,
-    labels: [...document.querySelectorAll("#scene > text")].filter(seen).map(e => e.textContent),
+    labels: labels.map(label => label.text),
+    edges: [...document.querySelectorAll(".edge.now")].map(edge),
     count: document.querySelector("#count").textContent,
     slider: document.querySelector("#slider").value,
     spoken: document.querySelector("#slider").getAttribute("aria-valuetext"),
@@ -451,6 +465,8 @@ def assert_walk(seen, loss, names):
         assert_told(step["lines"][0].removeprefix(f"{called[node]} = "), node.result)
         made = [box["made"] for box in step["boxes"]]
         assert made == [True] * (i + 1) + [False] * (len(nodes) - i - 1)
+        joined = sorted((edge["source"], edge["result"]) for edge in step["edges"])
+        assert joined == sorted((nodes.index(parent), i) for parent in node.parents)
     step = next(steps)
     assert step["title"] == f"The way back starts at {called[loss.node]}"
     dL = f"∂L/∂{called[loss.node]} = "
@@ -475,6 +491,7 @@ def assert_walk(seen, loss, names):
             users = ", ".join(called[user] for user in nodes if node in user.parents)
             assert users in rest and rest.startswith(" all that used it" if users else " nothing")
         assert_shown(step, 0, "G", step["last"][0].removeprefix(f"∂L/∂{called[node]} = "), G)
+        ends = {}  # of the arrows from each input: of those from the same, the left one comes first
         for parent, amount in zip(node.parents, contributions):
             if amount is None:
                 continue
@@ -504,6 +521,11 @@ def assert_walk(seen, loss, names):
                 gradient.removeprefix("grad").strip().removesuffix(" + …"), arrived[parent]
             )
             assert len(step["labels"]) == len(labels)
+            (edge,) = step["edges"]
+            assert edge["source"] == nodes.index(parent) and edge["result"] == nodes.index(node)
+            assert shape_and_numbers(amount, plot.BRIEF)[1] in edge["labels"]
+            assert edge["end"] > ends.get(parent, -np.inf)
+            ends[parent] = edge["end"]
     step = next(steps)
     assert list(steps) == [] and step["title"] == "Done: every leaf has its gradient"
     return step, {called[node]: node for node, _, _ in swept if node.op is None}
@@ -653,8 +675,9 @@ def test_the_numbers_of_a_node_are_shown_by_click_and_by_key(chromium, tmp_path)
         assert_told(gradient["caption"].removeprefix("gradient "), weight.grad.array)
         told = shown.tab.locator("#inside figcaption").all_text_contents()
         assert told[1].endswith("a cell is the number farthest from 0 among 2 × 9")
-        shown.press("Escape")
-        assert shown.read()["numbers"] == []
+        for key, count in (("Escape", 0), (" ", 2), (" ", 0)):
+            shown.press(key)
+            assert len(shown.read()["numbers"]) == count
     loss, _, page = walkable(broadcast)
     with Shown(chromium, tmp_path, page) as shown:
         shown.tab.locator(".node").nth(0).click()
