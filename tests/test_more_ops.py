@@ -475,7 +475,7 @@ MISTAKES = {
     "target -100 that is not ignored": (
         lambda: F.nll_loss(X, [0, -100], ignore_index=-1), IndexError, r"targets\[1\] is -100",
     ),
-    "probabilities as targets": (lambda: F.cross_entropy(X, X), ValueError, "targets must be the indices"),
+    "probabilities as targets": (lambda: F.cross_entropy(X, X), ValueError, "target must be the indices"),
 }  # fmt: skip
 
 
