@@ -48,9 +48,7 @@ inputs, targets = train_set.data, train_set.targets
 # %%
 def make_model():
     mg.manual_seed(args.seed)
-    model = nn.MLP(hidden_dims=[20])
-    for parameter in model.parameters():
-        parameter.data = parameter.data.to(mg.float64)
+    model = nn.MLP(hidden_dims=[20]).double()
     return model, optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
 
 
@@ -328,16 +326,15 @@ def steps_needed(size, rate, limit):
     return math.inf
 
 
-needed, best = [], [0.02]
+needed, best = [], []
 with np.errstate(all="ignore"):  # a rate that is too large ends in NaN
     for count in common.progress(SIZES, "batch sizes"):
-        fewest = 3000, math.nan
+        fewest, likely = (3000, math.nan), best[-1] if best else 0.02
         # The rates near the last best one come first: they leave few steps to the others.
-        for rate in sorted(RATES, key=lambda rate: abs(math.log(rate / best[-1]))):
+        for rate in sorted(RATES, key=lambda rate: abs(math.log(rate / likely))):
             fewest = min(fewest, (steps_needed(count, rate, fewest[0]), rate))
         needed.append(fewest[0])
         best.append(fewest[1])
-del best[0]
 print("\nSteps to a loss of 0.3, at the best rate")
 for count, steps, rate in zip(SIZES, needed, best):
     print(f"batches of {count:5,}: {steps:4} steps at rate {rate:g}")

@@ -57,7 +57,7 @@ interactive = sys.flags.interactive or hasattr(sys, "ps1") or "ipykernel" in sys
 # Where SIGINT is ignored, say in a shell's background job, it stays ignored.
 if not interactive and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, stop)
-    # A script that has reached its end is no longer stopped.
+    # Ctrl-C must not stop a script that has reached its end.
     atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
 
 import argparse
@@ -177,8 +177,10 @@ def make_folder(path: Path, option: str) -> None:
 
 
 @functools.cache
-def load_mnist() -> tuple[Digits, Digits]:
-    """MNIST, normalised; downloaded if necessary. The errors are those of `datasets`."""
+def read(name: str) -> tuple[Digits, Digits]:
+    """As `load`, but silent and cached, with the errors of `datasets`; MNIST may be downloaded."""
+    if name == "digits":
+        return datasets.load_digits_data(change_tensors=True)
     with interruptible(ends=True):
         return datasets.load_mnist_data(change_tensors=True, download=True)
 
@@ -197,8 +199,7 @@ def load(name: str, announce: bool = True) -> tuple[Digits, Digits]:
         With one line that says what went wrong, if the data cannot be loaded.
     """
     try:
-        mnist = name == "mnist"
-        data = load_mnist() if mnist else datasets.load_digits_data(change_tensors=True)
+        data = read(name)
     except (ImportError, OSError, RuntimeError) as error:
         raise SystemExit(f"error: {error}")
     if announce:

@@ -90,7 +90,7 @@ def find(name):
     """The name of the data set to use; MNIST is downloaded if it is missing."""
     if name == "auto":
         try:
-            common.load_mnist()
+            common.read("mnist")
             return "mnist"
         except (ImportError, OSError, RuntimeError) as error:
             print(f"No MNIST: {error}")
@@ -141,7 +141,7 @@ def save_checkpoint(parts, rows):
 
 
 def read_checkpoint():
-    """The states of the parts and of the generator, and the rows; None if there is no file yet."""
+    """Return the saved states and the rows, or None if there is no file yet."""
     if not args.save.exists():  # so the same command starts a job and restarts it
         return print(f"Nothing to resume: there is no {args.save} yet")
     try:

@@ -33,12 +33,8 @@ def as_array(data: ArrayLike, dtype: DTypeLike | None = None) -> np.ndarray:
 
     Raises
     ------
-    TypeError
-        If ``data`` is not made of real numbers.
-    ValueError
-        If ``data`` is a ragged list.
-    OverflowError
-        If ``dtype`` is an integer type and a number is NaN or outside its range.
+    TypeError, ValueError, OverflowError
+        As in `minigrad.tensor`. An integer dtype cannot hold NaN.
     """
     given: Any = getattr(data, "array", data)
     if type(given) is np.ndarray and (dtype is None or dtype is given.dtype):

@@ -167,7 +167,7 @@ def average_gradients(parameters: Tensors, count: int, *means: float) -> list[fl
     """Replace each gradient by its mean over the examples of all ranks.
 
     Call it on all ranks, between ``loss.backward()`` and ``optimizer.step()``. If G is the gradient
-    of a rank's mean loss over its `count` examples, the gradient of the mean loss over all
+    of a rank's mean loss over its ``count`` examples, the gradient of the mean loss over all
     examples is Σ count G / Σ count, with sums over the ranks. This is exact for uneven shares, too.
     One Allreduce of one flat array computes all of these sums.
 
@@ -184,14 +184,14 @@ def average_gradients(parameters: Tensors, count: int, *means: float) -> list[fl
     Returns
     -------
     list of float
-        The means over the examples of all ranks, one for each of `means`.
+        The means over the examples of all ranks, one for each of ``means``.
 
     Raises
     ------
     RuntimeError
         If `broadcast` has not been called with such parameters, or if another rank has ended.
     ValueError
-        If `count` is negative, or 0 on all ranks.
+        If ``count`` is negative, or 0 on all ranks.
 
     Notes
     -----
@@ -223,7 +223,7 @@ def average_gradients(parameters: Tensors, count: int, *means: float) -> list[fl
             "all must make the same number of steps"
         )
     if not total:
-        raise ValueError("count is 0 on all ranks: there are no examples")
+        raise ValueError("count is 0 on all ranks: no rank has an example")
     flat /= total
     ends = np.cumsum([len(head), *(part.size for part in parts)])
     for param, start, end, is_there in zip(params, ends, ends[1:], numbers[len(means) :]):

@@ -345,8 +345,8 @@ def stack(*arrays: Array, dim: int = 0) -> Made:
 def max(x: Array, *, dim: int | None = None, keepdim: bool = False) -> Made:
     """The largest element, or the largest along ``dim``
 
-    Only the largest element influences L. In a tie there is no derivative, and we do as PyTorch
-    does: without ``dim``, the tied elements share the gradient evenly; with it, the first gets all.
+    Only the largest element influences L. A tie has no derivative. As in PyTorch, the tied
+    elements then share the gradient evenly without ``dim``; with it, the first gets all.
 
     >>> out, to_x = max(np.array([1.0, 5.0, 5.0]))
     >>> to_x(np.array(1.0))

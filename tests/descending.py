@@ -23,9 +23,7 @@ STEPS = 50
 def problem(seed):
     """A model, drawn from a seed, and examples with a generator that chooses some, always alike."""
     mg.manual_seed(seed)
-    model = nn.MLP(30, 10, hidden_dims=[20])
-    for parameter in model.parameters():
-        parameter.data = parameter.data.to(mg.float64)
+    model = nn.MLP(30, 10, hidden_dims=[20]).double()
     rng = np.random.default_rng(0)
     inputs = rng.standard_normal((500, 30))
     targets = (inputs @ rng.standard_normal((30, 10))).argmax(1)

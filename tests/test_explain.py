@@ -456,13 +456,14 @@ def test_an_operation_has_the_name_of_its_function():
     assert x.grad.item() == 2
 
 
-def test_explain_needs_a_graph():
+@pytest.mark.parametrize("show", [mg.explain, plot.graph, plot.steps])
+def test_a_graph_is_needed(show):
     with pytest.raises(TypeError, match="wanted a Tensor with a graph, got float"):
-        mg.explain(1.0)
+        show(1.0)
     with pytest.raises(RuntimeError, match="found no graph"):
-        mg.explain(mg.ones(1))
-    with pytest.raises(TypeError, match="wanted a Tensor with a graph, got int"):
-        plot.graph(3)
+        show(mg.ones(1))
+    with pytest.raises(TypeError, match="names must be a Module, or a mapping"):
+        show(mg.ones(1, requires_grad=True) * 2, names={"x": 3})
 
 
 def test_a_rule_may_be_above_or_below_operation(capsys):

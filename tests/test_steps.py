@@ -135,15 +135,6 @@ def test_a_notebook_shows_the_page_in_a_frame(made):
     assert len(repr(page)) < 100
 
 
-def test_what_is_no_graph_is_refused():
-    with pytest.raises(TypeError, match="wanted a Tensor with a graph, got int"):
-        plot.steps(3)
-    with pytest.raises(RuntimeError, match="found no graph"):
-        plot.steps(mg.ones(1))
-    with pytest.raises(TypeError, match="names must be a Module, or a mapping"):
-        plot.steps(leaf(1.0) * 2, names={"x": 3})
-
-
 def test_above_five_hundred_nodes_it_warns_at_once(monkeypatch, recwarn):
     def chain(length):
         x = leaf(1.0)
