@@ -154,8 +154,9 @@ class Workers:
     def __init__(self, serve, names, environments=None):
         context = multiprocessing.get_context("spawn")
         self.connections, self.processes = {}, []
-        # Ctrl-C is for us alone: the workers inherit that it is blocked, and we end them.
-        signals = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        # Ctrl-C is for us alone: the workers inherit that it is ignored, and we end them. Blocking
+        # it would not do: multiprocessing unblocks it when it starts its first process.
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
         for name in names:
             here, there = context.Pipe()
             process = context.Process(target=serve, args=(there, name), daemon=True)
@@ -163,7 +164,7 @@ class Workers:
                 process.start()
             self.connections[name] = here
             self.processes.append(process)
-        signal.pthread_sigmask(signal.SIG_SETMASK, signals)
+        signal.signal(signal.SIGINT, handler)
 
     def ask(self, name, *question):
         self.connections[name].send(question)

@@ -170,6 +170,20 @@ def test_ctrl_c_ends_a_benchmark_with_one_line(program, tmp_path):
         time.sleep(0.01)
 
 
+def twice(connection, _):
+    common.serve(connection, lambda number: 2 * number)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Ctrl-C reaches a group of processes")
+def test_ctrl_c_does_not_reach_the_workers():
+    handler = signal.getsignal(signal.SIGINT)
+    with common.Workers(twice, ["first", "second"]) as workers:
+        for process in workers.processes:
+            os.kill(process.pid, signal.SIGINT)
+        assert [workers.ask(name, 3) for name in ("first", "second")] == [6, 6]
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
 def is_running_group(number):
     try:
         os.killpg(number, 0)
