@@ -294,6 +294,19 @@ def test_train_mlp_on_two_processes(undisturbed):
     assert np.array_equal(model.main[0].weight.array, found["model.main.0.weight"])
 
 
+@pytest.mark.slow
+@pytest.mark.mpi
+@pytest.mark.parametrize("data", ["digits", "mnist"])
+def test_a_whole_training_ends_as_on_one_process(data, tmp_path, request):
+    root = str(request.getfixturevalue("mnist_root")) if data == "mnist" else ""
+    command = TRAIN, "--data", data
+    alone = child(*command, cwd=tmp_path, environment={"MINIGRAD_DATA": root}).stdout
+    for processes in (2, 4):
+        printed, _ = mpi(processes, *command, folder=tmp_path, MINIGRAD_DATA=root)
+        one, several = (float(re.search(r"accuracy: ([\d.]+) %", x)[1]) for x in (alone, printed))
+        assert abs(one - several) <= 0.5 and one > 90
+
+
 KILL = f"""
 import os, runpy, signal, sys
 from minigrad import optim
