@@ -15,6 +15,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from multiprocessing import resource_tracker
 from pathlib import Path
 from unittest import mock
 
@@ -154,9 +155,9 @@ class Workers:
     def __init__(self, serve, names, environments=None):
         context = multiprocessing.get_context("spawn")
         self.connections, self.processes = {}, []
-        # Ctrl-C is for us alone: the workers inherit that it is ignored, and we end them. Blocking
-        # it would not do: multiprocessing unblocks it when it starts its first process.
-        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # Ctrl-C is for us alone: the workers inherit that it is blocked, and we end them.
+        resource_tracker.ensure_running()  # which unblocks it, so not below
+        signals = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         for name in names:
             here, there = context.Pipe()
             process = context.Process(target=serve, args=(there, name), daemon=True)
@@ -164,7 +165,11 @@ class Workers:
                 process.start()
             self.connections[name] = here
             self.processes.append(process)
-        signal.signal(signal.SIGINT, handler)
+        try:
+            signal.pthread_sigmask(signal.SIG_SETMASK, signals)
+        except KeyboardInterrupt:  # it came meanwhile
+            self.__exit__()
+            raise
 
     def ask(self, name, *question):
         self.connections[name].send(question)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 import pytest
@@ -176,12 +177,31 @@ def twice(connection, _):
 
 @pytest.mark.skipif(os.name != "posix", reason="Ctrl-C reaches a group of processes")
 def test_ctrl_c_does_not_reach_the_workers():
-    handler = signal.getsignal(signal.SIGINT)
     with common.Workers(twice, ["first", "second"]) as workers:
         for process in workers.processes:
             os.kill(process.pid, signal.SIGINT)
         assert [workers.ask(name, 3) for name in ("first", "second")] == [6, 6]
-    assert signal.getsignal(signal.SIGINT) is handler
+
+
+@pytest.mark.skipif(os.name != "posix", reason="blocks a signal")
+def test_ctrl_c_while_workers_start_ends_them(monkeypatch):
+    started, start = [], SpawnProcess.start
+
+    def interrupted(process):
+        start(process)
+        started.append(process)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(SpawnProcess, "start", interrupted)
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # a parent may ignore it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            common.Workers(twice, ["first", "second"])
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    for process in started:
+        process.join(10)
+    assert [process.exitcode for process in started] == [-signal.SIGKILL] * 2
 
 
 def is_running_group(number):
