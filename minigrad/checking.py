@@ -61,7 +61,10 @@ def gradcheck(
         raise TypeError(f"gradcheck: f must be a function of the inputs, got {type(f).__name__}")
     checked = [i for i, x in enumerate(inputs) if isinstance(x, Tensor) and x.requires_grad]
     if not checked:
-        raise TypeError("gradcheck: no input requires grad (pass several as gradcheck(f, x, y))")
+        raise TypeError(
+            "gradcheck: no input requires grad: make Tensors with requires_grad=True, and pass "
+            "several as gradcheck(f, x, y)"
+        )
     for i in checked:
         if inputs[i].dtype != np.float64:
             raise TypeError(
@@ -150,11 +153,17 @@ def gradcheck(
             clear = 1e-3 * max(abs(left), abs(right), abs(analytic[worst]))
             kink = jump > clear and not 0.05 < nearer_jump / jump < 0.2
             hint = f"; the slope is {left:.6g} on the left and {right:.6g} on the right"
+            out, tensors = call(arrays)
+            out.backward(2 * weights)
+            doubled = 0 if tensors[i].grad is None else tensors[i].grad.numpy()[worst]
+            forgotten = doubled == analytic[worst] != 0 and np.isfinite(doubled)
+            factor = "; doubling G does not change it: does a VJP forget the factor G?"
             raise GradcheckError(
                 f"input {i}, element {worst}, which is {arrays[i][worst]:.6g}: "
                 f"analytic gradient {analytic[worst]:.10g}, finite difference "
                 f"{numeric[worst]:.10g} (of a random combination of the outputs; "
                 f"step {steps[worst]:.2g}, allowed error {allowed:.2g})"
                 + (f"{hint}: is f smooth here?" if kink else "")
+                + (factor if forgotten else "")
             )
     return True

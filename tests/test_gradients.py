@@ -587,6 +587,30 @@ def test_gradcheck_finds_a_wrong_gradient():
         mg.gradcheck(lambda x: twice_with_wrong_vjp(x).sum(), x)
 
 
+@pytest.mark.parametrize(
+    "vjp, forgets",
+    [
+        (lambda G, x: 3 * x**2, True),
+        (lambda G, x: G * x**2, False),
+        (lambda G, x: 0 * x, False),  # the same for every G, but no factor would help
+        (lambda G, x: np.inf * G * x, False),
+    ],
+)
+def test_gradcheck_asks_about_a_forgotten_factor_g(vjp, forgets):
+    cube = mg.operation(lambda x: (x**3, lambda G: vjp(G, x)))
+    x = mg.tensor([1.0, 2.0], dtype=mg.float64, requires_grad=True)
+    for f in (cube, lambda x: cube(x.exp()).sum()):
+        with pytest.raises(mg.GradcheckError) as caught:
+            mg.gradcheck(f, x)
+        forgotten = str(caught.value).endswith("does a VJP forget the factor G?")
+        assert forgotten is forgets
+
+
+def test_gradcheck_says_how_an_input_requires_grad():
+    with pytest.raises(TypeError, match="no input requires grad: .* requires_grad=True"):
+        mg.gradcheck(lambda x: x * x, mg.ones(3, dtype=mg.float64))
+
+
 def test_gradcheck_does_not_take_an_infinite_gradient_for_a_large_tolerance():
     x = mg.tensor([1.0, 2.0], dtype=mg.float64, requires_grad=True)
     for wrong in ([np.inf, 5.0], [np.nan, 2.0]):
