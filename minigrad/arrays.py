@@ -97,7 +97,8 @@ def common_dtype(op: Operation, inputs: Sequence[Any]) -> np.dtype:
             names = inspect.unwrap(op).__code__.co_varnames  # the inputs come first
             got = ", ".join(f"{name} {dtype}" for name, dtype in zip(names, dtypes))
             raise RuntimeError(
-                f"{name_of(op)} wanted {one}, got {got}; convert with x.float()"
+                f"{name_of(op)} wanted {one}, got {got}; convert with x.float() or x.double()"
+                + ("" if all(map(is_tensor, inputs)) else ", a NumPy array with mg.tensor(x) first")
                 + (", and divide uint8 images by 255" if np.uint8 in dtypes else "")
             )
         refuse_bools(name_of(op), dtypes[0])

@@ -80,6 +80,8 @@ def _no_vjps(op: Operation, inputs: int, made: Any) -> TypeError:
     got = ", ".join(type(x).__name__ for x in (made if isinstance(made, tuple) else [made]))
     got = f"({got})" if isinstance(made, tuple) else got
     hint = "a vjp is a function of G, such as lambda G: G * 2 * x, one for each input"
+    if inputs > 1:
+        hint += " (pass a setting without a derivative by keyword)"
     return TypeError(f"{name_of(op)} must return ({wanted}), got {got}; {hint}")
 
 
@@ -379,7 +381,10 @@ class Tensor:
         if not self.is_leaf:
             raise RuntimeError("requires_grad can be set on leaves only; use detach() to get one")
         if value and self.dtype.kind != "f":
-            raise RuntimeError(f"only floating-point Tensors can require grad, not {self.dtype}")
+            raise RuntimeError(
+                f"only floating-point Tensors can require grad, not {self.dtype}; write 2.0 "
+                "instead of 2, or convert with x.float()"
+            )
         self._requires_grad = bool(value)
 
     @property

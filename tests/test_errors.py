@@ -141,7 +141,7 @@ TENSORS = {
     "from_numpy": (lambda w: mg.from_numpy([1]), TypeError, "takes a numpy.ndarray, got list"),
     "integers with grad": (
         lambda w: mg.tensor([1], requires_grad=True),
-        RuntimeError, "only floating-point Tensors can require grad, not int64",
+        RuntimeError, "only floating-point Tensors can require grad, not int64; write 2.0 instead",
     ),
     "a shape for numbers": (
         lambda w: mg.Tensor(2, 3), TypeError, r"requires_grad must be True or False, got 3; .* zeros\(2, 3\)",
@@ -210,7 +210,7 @@ ENGINE = {
     ),
     "operation of two with one VJP": (
         lambda w: mg.operation(lambda x, y: (x * y, lambda G: G))(w.x, w.plain),
-        TypeError, r"must return \(result, vjp, vjp\), got \(\w+, function\); ",
+        TypeError, r"must return \(result, vjp, vjp\), got \(\w+, function\); .* a setting .* by keyword\)$",
     ),
     "operation with an array for a VJP": (
         lambda w: mg.operation(lambda x: (x * x, 2 * x))(w.x),
@@ -301,7 +301,11 @@ FUNCTIONAL = {
     ),
     "linear of two dtypes": (
         lambda w: F.linear(w.x, mg.ones(4, 3).double()),
-        RuntimeError, "linear wanted all float32 or all float64, got input float32, weight float64; convert with x.float\\(\\)$",
+        RuntimeError, "linear wanted all float32 or all float64, got input float32, weight float64; convert with x.float\\(\\) or x.double\\(\\)$",
+    ),
+    "a NumPy array of another dtype": (
+        lambda w: np.arange(6).reshape(2, 3) @ mg.ones(3, 2).double(),
+        RuntimeError, r"got x int64, y float64; convert .* or x.double\(\), a NumPy array with mg.tensor\(x\) first$",
     ),
     "linear of images": (
         lambda w: w.model(mg.tensor(np.ones((2, 3), "u1"))),
