@@ -126,7 +126,10 @@ def describe(loss: Tensor, names: Names = None) -> tuple[dict[Node, Value], list
     if not isinstance(loss, Tensor):
         raise TypeError(f"wanted a Tensor with a graph, got {type(loss).__name__}")
     if not loss.requires_grad:
-        raise RuntimeError("found no graph: this Tensor does not require grad")
+        raise RuntimeError(
+            "found no graph: this Tensor does not require grad. Make the parameters with "
+            "requires_grad=True, and compute outside no_grad()"
+        )
     nodes = ancestors(loss.node)
     called = _called(nodes, names)
     swept: list[tuple[Node, Any, list[Any]]] = []

@@ -208,7 +208,7 @@ def _compare(ufunc: np.ufunc, a: Tensor, b: Any) -> Any:
 def _bitwise(ufunc: np.ufunc, *inputs: Any) -> Tensor:
     """An operation on bools or on the bits of integers; it has no gradient."""
     if (dtype := common_dtype(ufunc, inputs)).kind == "f":
-        hint = "compare first, as in (x > 0) & (x < 1)"
+        hint = "compare first, as in (x > 0) & (x < 1); a power is x**2"
         raise TypeError(f"{ufunc.__name__} needs bools or integers, got {dtype}; {hint}")
     return _without_gradient(ufunc, _in_one_dtype(ufunc, inputs)[1])
 

@@ -222,6 +222,9 @@ ENGINE = {
 }  # fmt: skip
 
 OPS = {
+    "a caret for a power": (
+        lambda w: w.x ^ 2, TypeError, r"bitwise_xor needs .* got float32; .* a power is x\*\*2$",
+    ),
     "add": (
         lambda w: w.x + mg.ones(4), RuntimeError, r"add cannot combine shapes \(2, 3\) and \(4,\)",
     ),

@@ -190,6 +190,19 @@ def shapes_that_broadcast(seed, fixed):
 
 
 @row(
+    "The accuracy is near 0% although the loss is small",
+    seen=lambda right, loss: right < 0.03 and loss < 0.7,
+    gone=lambda right, loss: right > 0.8 and loss < 0.7,
+)
+def largest_of_all(seed, fixed):
+    inputs, targets, test_inputs, test_targets = digits()
+    model, _ = train(seed, inputs, targets)
+    outputs = model(test_inputs)
+    right = (outputs.argmax(1) if fixed else outputs.argmax()) == test_targets
+    return right.float().mean().item(), F.nll_loss(outputs, test_targets).item()
+
+
+@row(
     "The gradients grow from step to step",
     seen=lambda early, late: late > early > 1.5,
     gone=lambda early, late: late < early < 1,
@@ -216,7 +229,7 @@ def zero_grad_forgotten(seed, fixed):
 def no_step(seed, fixed):
     inputs, targets, _, _ = digits()
     distances = []
-    for cause in ("no step", "made after the optimiser", "requires_grad is False"):
+    for cause in ("no step", "made after the optimiser", "requires_grad is False", "name"):
         wrong = None if fixed else cause
         mg.manual_seed(seed)
         model = nn.MLP(hidden_dims=[20])
@@ -227,7 +240,13 @@ def no_step(seed, fixed):
         before = model.main[0].weight.detach().numpy().copy()
         optimizer.zero_grad()
         F.nll_loss(model(inputs), targets).backward()
-        if wrong != "no step":
+        if wrong == "name":
+            for p in model.parameters():
+                p = p - 0.1 * p.grad
+        elif cause == "name":
+            for p in model.parameters():
+                p.data -= 0.1 * p.grad
+        elif wrong != "no step":
             optimizer.step()
         distances.append(float(np.linalg.norm(model.main[0].weight.detach().numpy() - before)))
     return distances
