@@ -107,6 +107,14 @@ def test_a_leaf_that_changes_before_backward(f, change, expected):
     np.testing.assert_array_equal(w.grad.numpy(), unchanged.grad.numpy())
 
 
+def test_a_product_keeps_a_copy_of_a_single_number():
+    w = mg.tensor(3.0, requires_grad=True)
+    square = w * w
+    w.data += 1
+    square.backward()
+    assert w.item() == 4 and w.grad.item() == 6
+
+
 @pytest.mark.parametrize(
     "make_index",
     [
