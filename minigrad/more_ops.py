@@ -523,7 +523,7 @@ def softmax(input: Array, *, dim: int) -> Made:
     return out, lambda G: out * (G - add_up(G * out, dims, keepdim=True))
 
 
-@rule("-G * w (of a mean, -G * w / Σw) at the right class, w being its weight", dtypes="kernel")
+@rule("-G * w (-G * w / Σw for a mean) at the right class, w being its weight", dtypes="kernel")
 def weighted_nll_loss(
     log_probs: Array, *, targets: Array, weight: Array, ignore_index: int, reduction: str
 ) -> Made:

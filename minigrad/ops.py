@@ -526,7 +526,7 @@ def log_softmax(input: Array, *, dim: int = -1) -> Made:
     return np.asarray(from_rows(dim, out, shape), order="C"), to_input
 
 
-@rule("-G (of a mean, -G / N) at the right class, else 0", dtypes="kernel")
+@rule("-G (-G / N for a mean) at the right class, else 0", dtypes="kernel")
 def nll_loss(log_probs: Array, *, targets: Array, reduction: str) -> Made:
     """-log_probs[n, targets[n]], or the sum or the mean of these
 

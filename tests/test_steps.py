@@ -658,7 +658,7 @@ def test_the_numbers_of_a_node_are_shown_by_click_and_by_key(chromium, tmp_path)
         i = next(i for i, name in enumerate(names) if name.startswith("main.0.weight"))
         nodes.nth(i).focus()
         shown.press("Enter")
-        value, gradient = shown.read()["numbers"]
+        gradient, value = shown.read()["numbers"]  # what is looked for first
         loss.backward()
         weight = model.main[0].weight
         assert value["canvas"] == gradient["canvas"] == 1
