@@ -1,6 +1,7 @@
 """From scalars to arrays: reverse mode in about 40 lines, and a neuron trained with it.
 
-python examples/0_from_scratch.py --data mnist
+python examples/0_from_scratch.py                the digits that come with scikit-learn
+python examples/0_from_scratch.py --data mnist   MNIST
 """
 
 # %%

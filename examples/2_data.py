@@ -1,6 +1,7 @@
 """The data: what a network sees of a digit, and why the pixels are normalised.
 
-python examples/2_data.py --data mnist
+python examples/2_data.py                the digits that come with scikit-learn
+python examples/2_data.py --data mnist   MNIST
 """
 
 # %%

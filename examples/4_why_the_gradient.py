@@ -1,6 +1,7 @@
 """Why the gradient: steps in random directions, and the step against the gradient.
 
-python examples/4_why_the_gradient.py --data mnist
+python examples/4_why_the_gradient.py                the digits that come with scikit-learn
+python examples/4_why_the_gradient.py --data mnist   MNIST
 """
 
 # %%

@@ -1,6 +1,7 @@
 """Poor conditioning and momentum: a long valley in two parameters of the linear model.
 
-python examples/5_momentum.py --data mnist
+python examples/5_momentum.py                the digits that come with scikit-learn
+python examples/5_momentum.py --data mnist   MNIST
 """
 
 # %%

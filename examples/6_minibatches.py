@@ -1,6 +1,7 @@
 """Mini-batches: many noisy steps or a few accurate ones, for the same number of examples seen?
 
-python examples/6_minibatches.py --data mnist
+python examples/6_minibatches.py                the digits that come with scikit-learn
+python examples/6_minibatches.py --data mnist   MNIST
 """
 
 # %%

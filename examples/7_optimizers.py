@@ -1,6 +1,7 @@
 """Optimisers: four variants of gradient descent, each at many learning rates, from five starts.
 
-python examples/7_optimizers.py --data mnist
+python examples/7_optimizers.py                the digits that come with scikit-learn
+python examples/7_optimizers.py --data mnist   MNIST
 """
 
 # %%

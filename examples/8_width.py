@@ -1,6 +1,7 @@
 """Width: many hidden units make the non-convex problem easy to fit, from every start.
 
-python examples/8_width.py --data mnist
+python examples/8_width.py                the digits that come with scikit-learn
+python examples/8_width.py --data mnist   MNIST
 """
 
 # %%

@@ -332,7 +332,7 @@ if epochs == args.epochs and args.hidden:
             linear["valid_accuracy"][-1],
         )
         both = history["valid_accuracy"][-1], linear["valid_accuracy"][-1]
-        print("Validation accuracy: {:.1%}, and {:.1%} of the linear model".format(*both))
+        print("Validation accuracy: {:.1%} (the linear model: {:.1%})".format(*both))
 
 picture = args.out / "train_mlp.png"
 title += f": MLP {'-'.join(map(str, [784, *args.hidden, 10]))}, test accuracy "
