@@ -147,7 +147,7 @@ def whole_job(systems, rounds):
         faster, *_ = common.ratio(times["whole job with torch"], ours)
         alone, *_ = common.ratio(times["import torch alone"], ours)
         goals = [
-            common.goal("whole job to 97 %, torch / minigrad", faster, 3),
+            common.goal("whole job to 97%, torch / minigrad", faster, 3),
             common.goal("import torch alone / whole job with minigrad", alone, 1),
         ]
     return {name: (given, "s") for name, given in times.items()}, goals

@@ -123,7 +123,7 @@ for axes, values, colour, marker, shift, label in (
     axes.plot(WIDTHS, np.median(values, axis=1), color=colour, label=label)
 panels[0].plot([], [], "o", color=BLUE, markersize=5, alpha=0.4, label="one start")
 panels[0].plot([], [], "o", color=BLUE, markersize=5, markerfacecolor="none", label="a dead start")
-for axes, value, label in ((panels[0], np.log(10), "log 10"), (panels[1], 10, "10 %")):
+for axes, value, label in ((panels[0], np.log(10), "log 10"), (panels[1], 10, "10%")):
     axes.axhline(value, color="gray", linestyle="--", label=f"guessing: {label}")
     axes.set_xscale("log")
     axes.set_xticks(WIDTHS, WIDTHS)

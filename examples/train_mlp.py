@@ -283,7 +283,7 @@ epochs = len(history["train_loss"])
 # %%
 _, accuracy, log_probs = evaluate(model, test_set.data, test_set.targets)
 deviation = math.sqrt(accuracy * (1 - accuracy) / len(test_set))
-print(f"Test accuracy: {100 * accuracy:.1f} % ± {100 * deviation:.1f} (binomial standard error "
+print(f"Test accuracy: {100 * accuracy:.1f}% ± {100 * deviation:.1f} (binomial standard error "
       f"of {len(test_set)} images) after epoch {epochs}, {seconds:.1f} s of training")  # fmt: skip
 
 written, read = test_set.targets.numpy(), log_probs.argmax(1).numpy()
@@ -336,7 +336,7 @@ if epochs == args.epochs and args.hidden:
 
 picture = args.out / "train_mlp.png"
 title += f": MLP {'-'.join(map(str, [784, *args.hidden, 10]))}, test accuracy "
-title += f"{100 * accuracy:.1f} % ± {100 * deviation:.1f}"
+title += f"{100 * accuracy:.1f}% ± {100 * deviation:.1f}"
 print(f"Curves: {picture}")
 if world.rank == 0:
     plot.training_curves(history, picture, title, baselines)  # a notebook shows it

@@ -279,7 +279,7 @@ def test_train_mlp_on_two_processes(undisturbed):
     assert printed.count("Test accuracy: ") == printed.count("Curves: ") == 1
     assert printed.count("Nothing to resume: there is no model.npz yet\n") == 1
     assert "Processes: 2; threads of each: 1\n" in printed
-    accuracies = [re.search(r"Test accuracy: ([\d.]+) %", x)[1] for x in (alone, printed)]
+    accuracies = [re.search(r"Test accuracy: ([\d.]+)%", x)[1] for x in (alone, printed)]
     assert abs(float(accuracies[0]) - float(accuracies[1])) <= 0.5
     assert len(re.findall("epoch 5/5: 100%[^\r]*accuracy", bar)) <= 2  # one bar: rank 0's
     for picture in ("train_mlp.png", "train_mlp_mistakes.png"):
@@ -303,7 +303,7 @@ def test_a_whole_training_ends_as_on_one_process(data, tmp_path, request):
     alone = child(*command, cwd=tmp_path, environment={"MINIGRAD_DATA": root}).stdout
     for processes in (2, 4):
         printed, _ = mpi(processes, *command, folder=tmp_path, MINIGRAD_DATA=root)
-        one, several = (float(re.search(r"accuracy: ([\d.]+) %", x)[1]) for x in (alone, printed))
+        one, several = (float(re.search(r"accuracy: ([\d.]+)%", x)[1]) for x in (alone, printed))
         assert abs(one - several) <= 0.5 and one > 90
 
 

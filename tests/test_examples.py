@@ -34,7 +34,7 @@ def run(folder, script, *arguments, fails=0, encoding="utf-8", **environment):
 
 
 def accuracy(printed):
-    return float(re.search(r"Test accuracy: ([\d.]+) %", printed)[1])
+    return float(re.search(r"Test accuracy: ([\d.]+)%", printed)[1])
 
 
 # The main job
