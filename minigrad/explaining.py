@@ -1,6 +1,7 @@
 """See it happen: the forward pass as a numbered tape, and the backward sweep, step by step.
 
-`describe` puts a graph into words. `explain` prints them, and `plot` draws them.
+`describe` puts a graph into words. `explain` prints them, `plot` draws them, and `stepping` makes
+a page of them.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from matplotlib.legend import Legend
 import minigrad as mg
 from minigrad import engine, functional as F, more_ops, nn, ops, plot
 from minigrad.explaining import describe
+from minigrad.layout import lay_out
 
 WORKED = """\
 Forward
@@ -158,7 +159,7 @@ def test_graphs_of_every_kind(name, capsys, tmp_path):
     figure = plot.graph(loss, tmp_path / "graph.png")
     assert_drawn(tmp_path / "graph.png")
     values, turns = describe(loss)
-    boxes, arrows, labels = plot.layout(values, turns)
+    boxes, arrows, labels = lay_out(values, turns)
     assert_nothing_overlaps(boxes, arrows)
     written = texts_of(figure)
     for value in values.values():
@@ -330,7 +331,7 @@ def test_the_turns_tell_what_comes_first_and_when_a_gradient_is_complete():
 
 
 def labels_of(loss):
-    return [text.text for text, _, _ in plot.layout(*describe(loss))[2]]
+    return [text.text for text, _, _ in lay_out(*describe(loss))[2]]
 
 
 def test_each_contribution_stands_on_its_edge_and_the_sum_in_the_box():
@@ -338,7 +339,7 @@ def test_each_contribution_stands_on_its_edge_and_the_sum_in_the_box():
     assert sorted(labels) == ["1"] * 9 + ["2", "3", "4", "5"]  # 8 arrive at sums
     assert "grad 15" in texts_of(plot.graph(used_five_times()))
     x = mg.tensor([3.0, 0.25, -0.75], requires_grad=True)
-    boxes, arrows, labels = plot.layout(*describe(x * x))
+    boxes, arrows, labels = lay_out(*describe(x * x))
     (text, left, y), (other, right, v) = labels
     assert len(arrows) == 2 and text == other and text.text == "[3, 0.25, -0.75]"
     assert y == v and right - left > text.width  # side by side
@@ -382,7 +383,7 @@ def test_a_vanishing_gradient_is_seen_and_the_trunk_keeps_its_column():
     loss = recurrence()
     values, turns = describe(loss)
     trunk = [node for node in values if node.op is not None]
-    boxes, _, _ = plot.layout(values, turns)
+    boxes, _, _ = lay_out(values, turns)
     assert {boxes[node].x for node in trunk} == {0}
     (axes,) = plot.graph(loss).axes
     patches = {
@@ -408,7 +409,7 @@ def test_a_gradient_of_zero_leaves_its_box_white():
 def test_above_a_hundred_nodes_it_warns_at_once(monkeypatch, recwarn):
     plot.graph(recurrence(49))
     assert not recwarn.list
-    monkeypatch.setattr(plot, "layout", lambda *_: 1 / 0)
+    monkeypatch.setattr(plot, "lay_out", lambda *_: 1 / 0)
     with pytest.warns(UserWarning, match="102 nodes is hard to read. Draw a part: plot.graph.x"):
         with pytest.raises(ZeroDivisionError):
             plot.graph(recurrence(50))

@@ -11,8 +11,9 @@ import torch.nn.functional
 from hypothesis import given, settings, strategies as st
 
 import minigrad as mg
-from minigrad import functional, plot
+from minigrad import functional
 from minigrad.explaining import describe
+from minigrad.layout import arrange
 from minigrad.testing import arrays
 
 SHAPES = [(), (1,), (3,), (1, 3), (2, 1), (2, 3), (3, 2), (2, 1, 3)]
@@ -134,7 +135,7 @@ def test_no_place_of_a_picture_is_taken_twice(graph):
     inputs, steps = graph
     total = run([mg.Tensor(a, requires_grad=True) for a in inputs], steps, functional)
     nodes = list(describe(total)[0])
-    where, leads_to = plot.arrange(nodes)
+    where, leads_to = arrange(nodes)
     assert len({*where.values()}) == len(where)
     assert {row for column, row in where.values() if column == 0} == {r for _, r in where.values()}
     for place, all_below in leads_to.items():  # arrows lead from each row to the next

@@ -15,7 +15,7 @@ from test_explain import one_for_many, recurrence, reused, used_five_times, whol
 from test_graphs import graphs, run
 
 import minigrad as mg
-from minigrad import engine, functional as F, nn, plot
+from minigrad import engine, functional as F, layout, nn, plot, stepping
 from minigrad.explaining import describe, shape_and_numbers
 
 
@@ -144,7 +144,7 @@ def test_above_five_hundred_nodes_it_warns_at_once(monkeypatch, recwarn):
 
     plot.steps(chain(500))
     assert not recwarn.list
-    monkeypatch.setattr(plot, "layout", lambda *_: 1 / 0)
+    monkeypatch.setattr(stepping, "lay_out", lambda *_: 1 / 0)
     with pytest.warns(UserWarning, match="501 nodes is hard to read.* plot.steps.x") as warned:
         with pytest.raises(ZeroDivisionError):
             plot.steps(chain(501))
@@ -433,7 +433,7 @@ def assert_shown(step, k, caption, last, array):
         return
     figure = step["numbers"][k]
     assert figure["caption"].startswith(f"{caption} {array.shape}")
-    if array.size > plot.FEW:
+    if array.size > stepping.FEW:
         assert figure["canvas"] == 1
         assert_told(figure["caption"].removeprefix(f"{caption} "), array)
     elif array.size:
@@ -514,7 +514,7 @@ def assert_walk(seen, loss, names):
             assert len(step["labels"]) == len(labels)
             (edge,) = step["edges"]
             assert edge["source"] == nodes.index(parent) and edge["result"] == nodes.index(node)
-            assert shape_and_numbers(amount, plot.BRIEF)[1] in edge["labels"]
+            assert shape_and_numbers(amount, layout.BRIEF)[1] in edge["labels"]
             assert edge["end"] > ends.get(parent, -np.inf)
             ends[parent] = edge["end"]
     step = next(steps)
@@ -679,7 +679,7 @@ def test_the_numbers_of_a_node_are_shown_by_click_and_by_key(chromium, tmp_path)
         assert len(shown.read()["numbers"]) == 2
         shown.tab.get_by_role("button", name="Close the numbers").click()
         assert shown.read()["numbers"] == []
-    page = plot.steps(mg.randn(plot.FEW, requires_grad=True).sum())
+    page = plot.steps(mg.randn(stepping.FEW, requires_grad=True).sum())
     with Shown(chromium, tmp_path, page) as shown:  # a long row scrolls, each number in one line
         assert shown.tab.locator("td").last.bounding_box()["height"] == height
 
