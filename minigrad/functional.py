@@ -56,14 +56,15 @@ def softmax(input: ArrayLike, dim: int) -> Tensor:
 
 
 @numpy_names
-def log_softmax(input: ArrayLike, dim: int = -1) -> Tensor:
+def log_softmax(input: ArrayLike, dim: int | None = None) -> Tensor:
     """The logarithm of the softmax along ``dim``: log(exp(x[c]) / Σ_j exp(x[j])).
 
     Parameters
     ----------
     input : Tensor, any shape
-    dim : int
-        The dimension along which the probabilities sum to 1.
+    dim : int, optional
+        The dimension along which the probabilities sum to 1. It may be left out if ``input`` has
+        at most two dimensions: then it is the last.
 
     Returns
     -------
@@ -75,8 +76,12 @@ def log_softmax(input: ArrayLike, dim: int = -1) -> Tensor:
         If ``dim`` does not exist.
     RuntimeError
         If ``input`` is neither float32 nor float64.
+    TypeError
+        If ``dim`` is left out and ``input`` has more than two dimensions.
     """
-    return apply(ops.log_softmax, input, dim=dim)
+    if dim is None and (ndim := as_array(input).ndim) > 2:  # PyTorch warns and chooses 0 or 1
+        raise TypeError(f"log_softmax: input has {ndim} dims: say which, as in dim=-1")
+    return apply(ops.log_softmax, input, dim=-1 if dim is None else dim)
 
 
 def nll_loss(
@@ -198,7 +203,7 @@ def cross_entropy(
             f"{scores.shape}; are input and target swapped?"
         )
     settings: dict[str, Any] = {"weight": weight, "ignore_index": ignore_index}
-    log_probs = log_softmax(input)
+    log_probs = log_softmax(input, -1)
     try:
         return nll_loss(log_probs, target, reduction, **settings)
     except (IndexError, RuntimeError, ValueError) as error:  # in the words of this function

@@ -353,3 +353,19 @@ def test_a_result_can_be_viewed_in_any_shape(data):
         flat = made.view(-1)
         assert flat.numel() == 0 or np.may_share_memory(flat.array, made.array)
         np.testing.assert_array_equal(flat.array, made.array.reshape(-1))
+
+
+# Dimensions
+
+
+@pytest.mark.filterwarnings("ignore:Implicit dimension choice")
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3), (2, 3, 4), (2, 3, 4, 2)])
+def test_log_softmax_without_dim_is_that_of_pytorch_or_an_error(shape):
+    """In three dimensions, PyTorch takes the first of them, in four the second."""
+    x = mg.randn(*shape)
+    if len(shape) > 2:
+        with pytest.raises(TypeError, match=f"log_softmax: input has {len(shape)} dims"):
+            F.log_softmax(x)
+        return
+    expected = torch.nn.functional.log_softmax(torch.tensor(x.numpy()))
+    np.testing.assert_allclose(F.log_softmax(x).numpy(), expected.numpy(), rtol=1e-5)
