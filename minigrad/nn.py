@@ -458,13 +458,15 @@ class MSELoss(Module):
 class Sequential(Module):
     """Modules applied one after the other; their names are 0, 1, 2, ...
 
-    It has a length, an iterator and indices. Anything but Modules raises a TypeError.
+    It has a length, an iterator and indices; a slice is a Sequential of the same Modules, which
+    are numbered anew. Anything but Modules raises a TypeError.
     """
 
     def __init__(self, *modules: Module):
         for i, module in enumerate(modules):
             if not isinstance(module, Module):
-                raise TypeError(f"modules[{i}] must be a Module, got {type(module).__name__}")
+                hint = "; write Sequential(*layers)" if isinstance(module, list) else ""
+                raise TypeError(f"modules[{i}] must be a Module, got {type(module).__name__}{hint}")
             setattr(self, str(i), module)
 
     def __len__(self) -> int:
@@ -474,7 +476,8 @@ class Sequential(Module):
         return (part for part in vars(self).values() if isinstance(part, Module))
 
     def __getitem__(self, index: Any) -> Any:
-        return list(self)[index]
+        found = list(self)[index]
+        return Sequential(*found) if isinstance(found, list) else found
 
     def forward(self, input: Tensor) -> Tensor:
         for module in self:

@@ -129,6 +129,18 @@ def shared(library):
     return library.Sequential(block, library.ReLU(), layer, block)
 
 
+@pytest.mark.parametrize("cut", [slice(1), slice(None, -1), slice(1, None), slice(4, 9)])
+def test_a_slice_of_a_sequential_is_one_too(cut):
+    ours, theirs = both(shared)
+    part = ours[cut]
+    assert isinstance(part, nn.Sequential) and len(part) == len(theirs[cut])
+    assert list(part) == list(ours)[cut]
+    x = expected = mg.randn(2, 3)
+    for module in part:
+        expected = module(expected)
+    assert part(x).tolist() == expected.tolist()
+
+
 def test_modules_and_children_are_named_as_in_pytorch():
     ours, theirs = both(shared)
     for method in ("named_modules", "named_children"):
