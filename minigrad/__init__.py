@@ -82,19 +82,22 @@ memory.keep_freed_memory()
 NEEDS = {"datasets": "numpy", "plot": "matplotlib", "testing": "hypothesis"}  # module: package
 
 if TYPE_CHECKING:
-    from . import datasets as datasets, plot as plot, testing as testing
+    from . import datasets as datasets, distributed as distributed, plot as plot, testing as testing
 else:
 
     def __getattr__(name):
-        """Import on first use the modules that need other packages or a download."""
-        if name not in NEEDS:
+        """Import on first use what needs other packages or a download, or starts MPI."""
+        if name not in NEEDS and name != "distributed":
             raise left_out.missing("minigrad", name)
         import importlib
 
         return importlib.import_module(f"minigrad.{name}")
 
     def __dir__():
-        """Public names, for completion, which fails at a module whose package is missing."""
+        """Public names, for completion, which fails at a module whose package is missing.
+
+        `distributed` is not among them: completion imports what it lists, and MPI would start.
+        """
         import importlib.util
 
         installed = {name for name, needed in NEEDS.items() if importlib.util.find_spec(needed)}

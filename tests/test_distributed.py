@@ -388,8 +388,9 @@ def test_a_checkpoint_that_does_not_fit_is_an_error(tmp_path):
 # Without MPI, or with another one
 
 
-def test_without_mpi4py():
-    code = "import sys; sys.modules['mpi4py'] = None; import minigrad.distributed"
+@pytest.mark.parametrize("use", ["import minigrad.distributed", "minigrad.distributed.rank"])
+def test_without_mpi4py(use):
+    code = f"import sys, minigrad; sys.modules['mpi4py'] = None; {use}"
     error = child(code=code, fails=1).stderr.splitlines()[-1]
     assert error.startswith(
         "ImportError: minigrad.distributed needs mpi4py and an MPI library: pip install mpi4py mpich"
