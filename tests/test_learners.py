@@ -237,6 +237,41 @@ def test_what_is_used_in_place_of_a_name_gives_the_same():
         assert got.tolist() == torch.as_tensor(expected).tolist()
 
 
+def test_a_loss_that_is_left_out_is_the_cross_entropy_of_two_classes():
+    x, y = mg.tensor([-2.0, 0.0, 0.5], requires_grad=True), mg.tensor([1.0, 0.0, 1.0])
+    theirs = torch.tensor([-2.0, 0.0, 0.5], requires_grad=True)
+    use = left_out.USE["minigrad.functional"]["binary_cross_entropy_with_logits"]
+    scores, classes = eval(use.split(": ")[1], {"x": x, "y": y, "stack": mg.stack})
+    (ours := F.cross_entropy(scores, classes)).backward()
+    loss = torch_nn.functional.binary_cross_entropy_with_logits(theirs, torch.tensor(y.numpy()))
+    loss.backward()
+    np.testing.assert_allclose(ours.item(), loss.item(), rtol=1e-6)
+    np.testing.assert_allclose(x.grad.numpy(), theirs.grad.numpy(), rtol=1e-6)
+
+
+def test_the_weight_decay_that_is_used_in_place_of_adamw():
+    w = mg.tensor([1.0, -2.0, 0.5], requires_grad=True)
+    theirs = torch.tensor([1.0, -2.0, 0.5], requires_grad=True)
+    ours, adamw = optim.Adam([w], lr=0.1), torch.optim.AdamW([theirs], lr=0.1, weight_decay=0.2)
+    shrink = re.search("`(.*)`", left_out.USE["minigrad.optim"]["AdamW"]).group(1)
+    for _ in range(5):
+        (w**3).sum().backward()
+        with mg.no_grad():
+            exec(shrink, {"p": w, "lr": 0.1, "decay": 0.2})
+        (theirs**3).sum().backward()
+        ours.step(), adamw.step()
+        ours.zero_grad(), adamw.zero_grad()
+    np.testing.assert_allclose(w.tolist(), theirs.tolist(), rtol=1e-5)
+
+
+def test_rows_and_indices_gather():
+    x, indices, N = mg.randn(4, 5), mg.tensor([[1, 4], [0, 0], [3, 2], [2, 2]]), 4
+    rows = left_out.USE["Tensor"]["gather"].split("say, ")[1]
+    got = x[eval(rows, {"arange": mg.arange, "N": N}), indices]
+    expected = torch.tensor(x.numpy()).gather(1, torch.tensor(indices.numpy()))
+    assert got.tolist() == expected.tolist()
+
+
 def test_a_property_that_fails_gives_its_own_error():
     class Net(nn.Module):
         @property
