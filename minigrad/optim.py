@@ -55,10 +55,9 @@ def _parameters(params: Tensors, name: str = "params") -> list[Tensor]:
                 "last, as in w = (0.1 * randn(3)).requires_grad_()"
             )
         if not isinstance(param, Tensor):
-            raise TypeError(
-                f"{name}[{i}] must be a Tensor, got {type(param).__name__}; write [w] or "
-                "model.parameters(), without brackets around it"
-            )
+            hint = "write [w] or model.parameters(), without brackets around it"
+            hint = "make one optimiser for each group" if isinstance(param, dict) else hint
+            raise TypeError(f"{name}[{i}] must be a Tensor, got {type(param).__name__}; {hint}")
         fits = param.array.dtype in KERNEL_DTYPES
         if not (fits and param.array.flags.writeable):
             raise TypeError(f"{name}[{i}] must be writeable and float32 or float64, got {param!r}")

@@ -239,9 +239,10 @@ def _refuse_in_place(x: Tensor) -> None:
 def _before_change(a: Tensor, change: str) -> Tensor:
     """A copy of ``a``, with its node, as the operation's input: a VJP may need the old numbers."""
     if changes.is_shared(a):
+        hint = "a = a + b instead of a += b" if "in-place" in change else "x = x.clone() before it"
         raise RuntimeError(
             f"{change}: a view, a base or a detach() of this Tensor of shape {a.shape} would also "
-            "change, without a gradient; make a new Tensor: a = a + b instead of a += b"
+            f"change, without a gradient; make a new Tensor: {hint}"
         )
     before = _unshared(a.array.copy())
     before._node, before._requires_grad = a._node, a._requires_grad
@@ -584,6 +585,8 @@ class Tensor:
         surplus = numbers.ndim - np.ndim(target[last])
         if surplus > 0 and set(numbers.shape[:surplus]) == {1}:  # as PyTorch, but not NumPy, allows
             numbers = numbers.reshape(numbers.shape[surplus:])
+        elif surplus > 0:
+            raise ValueError(f"value has shape {numbers.shape}, x[index] {target[last].shape}")
         if is_grad_enabled() and (self.requires_grad or getattr(value, "requires_grad", False)):
             if self.dtype.kind != "f":
                 raise RuntimeError(

@@ -274,10 +274,14 @@ OPS = {
     ),
     "assign with a graph beside a view": (
         lambda w: (w.plain[0], w.plain.__setitem__(0, w.x[0])),
-        RuntimeError, r"x\[index\] = value: a view, a base or a detach\(\) .*shape \(2, 3\)",
+        RuntimeError, r"x\[index\] = value: a view, .*shape \(2, 3\) .*: x = x.clone\(\) before it",
     ),
     "several dims": (
         lambda w: w.plain.sum(0, 1), TypeError, r"sum: keepdim must be True or False, got 1; several",
+    ),
+    "assign several numbers to one": (
+        lambda w: w.plain.__setitem__((0, 0), mg.ones(2)),
+        ValueError, r"value has shape \(2,\), x\[index\] \(\)$",
     ),
     "assign too much": (lambda w: w.plain.__setitem__(0, [1, 2]), ValueError, r"\(2,\).*\(3,\)"),
     "in place, shape": (lambda w: w.plain.__iadd__(np.ones(4)), RuntimeError, r"add cannot combine shapes \(2, 3\) and \(4,\)"),
@@ -372,6 +376,9 @@ NN = {
     "in_dim": (lambda w: nn.MLP(in_dim=0), ValueError, "in_features must be a positive integer, got 0"),
     "a function as layer": (
         lambda w: nn.Sequential(nn.ReLU(), F.relu), TypeError, r"modules\[1\] must be a Module, got function",
+    ),
+    "a list of layers": (
+        lambda w: nn.Sequential([nn.ReLU()]), TypeError, r"modules\[0\] .* got list; write Sequential\(\*layers\)",
     ),
     "no forward": (lambda w: nn.Module()(1), NotImplementedError, r"Module needs a method forward\(\)"),
     "images of another size": (lambda w: w.model(mg.ones(5)), RuntimeError, r"examples of 3 numbers, \(N, 3\), got shape \(5,\): one example"),
@@ -542,6 +549,10 @@ OPTIM = {
     "params empty": (lambda w: optim.SGD([]), ValueError, "params must list Tensors; this list has none$"),
     "params arrays": (
         lambda w: optim.zero_grad([np.ones(3)]), TypeError, r"params\[0\] must be a Tensor, got ndarray",
+    ),
+    "params in groups": (
+        lambda w: optim.SGD([{"params": [w.x], "lr": 0.1}]),
+        TypeError, r"params\[0\] must be a Tensor, got dict; make one optimiser for each group",
     ),
     "params half precision": (
         lambda w: optim.gradient_update(w.graph, [w.x, mg.ones(2, dtype="f2")]),
