@@ -66,6 +66,7 @@ exp, log, sqrt, abs = Tensor.exp, Tensor.log, Tensor.sqrt, Tensor.abs
 sin, cos, tanh, sigmoid, relu = Tensor.sin, Tensor.cos, Tensor.tanh, Tensor.sigmoid, Tensor.relu
 matmul, remainder = Tensor.matmul, Tensor.remainder
 maximum, minimum = Tensor.maximum, Tensor.minimum
+all, any = as_function(Tensor.all), as_function(Tensor.any)
 argmax, argmin = as_function(Tensor.argmax), as_function(Tensor.argmin)
 clamp = clip = as_function(Tensor.clamp)
 cumsum, prod = as_function(Tensor.cumsum), as_function(Tensor.prod)

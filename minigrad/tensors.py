@@ -295,6 +295,12 @@ def _place_of(find: Callable[..., Any], x: Tensor, dim: int | None, keepdim: boo
     return Tensor(find(x.array, dim, keepdims=keepdim))
 
 
+def _whether(find: Callable[..., Any], x: Tensor, dim: ops.Dims, keepdim: bool) -> Tensor:
+    """`Tensor.all` or `Tensor.any`; as in PyTorch, no dims are none here, and all in `ops.sum`."""
+    dims = () if dim in ((), []) else ops.as_dims(dim, x.shape)[0]
+    return Tensor(find(x.array, dims, keepdims=keepdim))
+
+
 def _spread(
     op: Operation, x: Tensor, dim: Any, unbiased: bool | None, keepdim: Any, correction: float
 ) -> Tensor:
@@ -851,13 +857,15 @@ class Tensor:
         self.requires_grad = requires_grad
         return self
 
-    def all(self) -> Tensor:
-        """Whether no element is 0 or False."""
-        return Tensor(np.all(self.array))
+    @numpy_names
+    def all(self, dim: ops.Dims = None, keepdim: bool = False) -> Tensor:
+        """Whether no element is 0 or False, in all or along ``dim``."""
+        return _whether(np.all, self, dim, keepdim)
 
-    def any(self) -> Tensor:
-        """Whether some element is neither 0 nor False."""
-        return Tensor(np.any(self.array))
+    @numpy_names
+    def any(self, dim: ops.Dims = None, keepdim: bool = False) -> Tensor:
+        """Whether some element is neither 0 nor False, in all or along ``dim``."""
+        return _whether(np.any, self, dim, keepdim)
 
     def zero_(self) -> Tensor:
         """Set every element to 0, in place; if it requires grad, under `no_grad` only."""

@@ -358,6 +358,19 @@ def test_a_result_can_be_viewed_in_any_shape(data):
 # Dimensions
 
 
+@pytest.mark.parametrize("name", ["all", "any"])
+@pytest.mark.parametrize("dim", [None, 0, -1, (0, 1), [1, 2], ()])
+@pytest.mark.parametrize("keepdim", [False, True])
+def test_all_and_any_along_dims(name, dim, keepdim):
+    x = mg.tensor([[[1.0, 0.0], [2.0, -1.0]], [[0.0, 0.0], [np.nan, 3.0]]])
+    theirs = getattr(torch, name)(torch.tensor(x.numpy()), dim=dim, keepdim=keepdim)
+    for ours in (getattr(x, name)(dim, keepdim), getattr(mg, name)(x, dim=dim, keepdim=keepdim)):
+        assert ours.dtype == np.bool_ and ours.tolist() == theirs.tolist()
+    if not keepdim and dim != ():  # NumPy's function finds the method
+        axis = tuple(dim) if isinstance(dim, list) else dim
+        assert getattr(np, name)(x, axis=axis).tolist() == theirs.tolist()
+
+
 @pytest.mark.filterwarnings("ignore:Implicit dimension choice")
 @pytest.mark.parametrize("shape", [(), (3,), (2, 3), (2, 3, 4), (2, 3, 4, 2)])
 def test_log_softmax_without_dim_is_that_of_pytorch_or_an_error(shape):
