@@ -31,6 +31,7 @@ USE = {
         "float16": "float32: half precision loses small gradients",
         "grad": "loss.backward(), and then w.grad",
         "inference_mode": "no_grad()",
+        "isclose": "(x - y).abs() < 1e-5",
         "isfinite": "x.abs() < math.inf",
         "isnan": "x != x",
         "linalg": "NumPy's linalg on x.detach().numpy(), or (x * x).sum().sqrt() for a norm",

@@ -55,11 +55,14 @@ def save(state: Mapping[str, ArrayLike], path: str | os.PathLike[str]) -> None:
     Raises
     ------
     TypeError
-        If ``state`` is not a mapping from strings, or a value is not made of real numbers.
+        If ``state`` is not a mapping from strings, a value is not made of real numbers, or
+        ``path`` is not a path.
     OSError
         If the file cannot be written. An existing file is then unchanged.
     """
     check_state(state)
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"path must be a file name, got {type(path).__name__}")
     for name in state:
         if not isinstance(name, str):  # 1 and "1" would become one name
             raise TypeError(f"names must be strings, got {name!r}")

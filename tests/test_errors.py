@@ -516,6 +516,9 @@ SERIALIZATION = {
         lambda w: optim.SGD(mg.load(w.file(w.saved(w.model.state_dict())))),
         TypeError, r"params must list Tensors, got dict; write \[w\] or model.parameters\(\)",
     ),
+    "file that is open": (
+        lambda w: mg.save({}, io.BytesIO()), TypeError, "path must be a file name, got BytesIO$",
+    ),
     "file into no folder": (lambda w: mg.save({}, w.folder / "no" / "a.npz"), FileNotFoundError, "no/"),
 }  # fmt: skip
 

@@ -231,7 +231,8 @@ def test_what_is_used_in_place_of_a_name_gives_the_same():
         np.testing.assert_allclose(got.numpy(), expected.numpy(), atol=close)
     odd = mg.tensor([1.0, float("nan"), float("inf")])
     cases = [("isnan", odd), ("isfinite", odd), ("equal", x, x + 0), ("equal", x, x + 1)]
-    for name, *inputs in [*cases, ("allclose", x, x * 1), ("allclose", x, x + 1)]:
+    cases += [("isclose", x, x * 1), ("isclose", x, x + 1), ("allclose", x, x * 1)]
+    for name, *inputs in [*cases, ("allclose", x, x + 1)]:
         got = eval(left_out.USE["minigrad"][name], dict(zip("xy", inputs), math=math))
         expected = getattr(torch, name)(*(torch.tensor(a.numpy()) for a in inputs))
         assert got.tolist() == torch.as_tensor(expected).tolist()
