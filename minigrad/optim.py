@@ -46,7 +46,8 @@ def _parameters(params: Tensors, name: str = "params") -> list[Tensor]:
         raise TypeError(f"{name} must list Tensors, got {type(params).__name__}; {hint}")
     listed = list(params)
     if not listed:
-        left = "" if hasattr(params, "__len__") else " left; to use it twice, make a list of it"
+        used = " left: it was used before (make a list of it), or the model has no Parameters"
+        left = "" if hasattr(params, "__len__") else used
         raise ValueError(f"{name} must list Tensors; this {type(params).__name__} has none{left}")
     for i, param in enumerate(listed):
         if isinstance(param, Tensor) and not param.is_leaf:

@@ -563,7 +563,10 @@ OPTIM = {
     ),
     "params used up": (
         lambda w: optim.SGD(p for p in ()),
-        ValueError, "this generator has none left; to use it twice, make a list of it",
+        ValueError, r"this generator has none left: it was used before \(make a list of it\), or",
+    ),
+    "params of a model without any": (
+        lambda w: optim.SGD(nn.ReLU().parameters()), ValueError, "or the model has no Parameters$",
     ),
     "beta": (
         lambda w: optim.momentum_update(w.graph, [w.x], [mg.zeros_like(w.x)], beta=-1),
