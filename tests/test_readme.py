@@ -136,8 +136,8 @@ def test_sizes():
     learners type (methods, operators, losses, modules: 450), optimisers that check settings, decay
     weights and keep their state (100), the products inside kernels and in our threads (120),
     messages that lead to the fix. The last 55 are what people tried: PyTorch's arguments and
-    names, dims of all and any, dtypes of models, and settings that do not exist. Threads have a room of their own, in
-    which half of the lines are compiled.
+    names, dims of all and any, dtypes of models, and settings that do not exist. Threads have a
+    room of their own, in which half of the lines are compiled.
     """
     rooms = ["blas", "products", "kernels", "ops", "engine", "tensors", "functional", "nn", "optim"]
     assert LINES["engine"] <= 100
