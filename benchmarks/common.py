@@ -155,7 +155,10 @@ class Workers:
     def __init__(self, serve, names, environments=None):
         context = multiprocessing.get_context("spawn")
         self.connections, self.processes = {}, []
-        # Ctrl-C is for us alone: the workers inherit that it is blocked, and we end them.
+        # Ctrl-C is for us alone: the workers inherit that it is blocked, and we end them. Blocking
+        # it does not keep it from another thread of ours, so it is also noted for later.
+        pressed = []
+        handler = signal.signal(signal.SIGINT, lambda *_: pressed.append(True))
         resource_tracker.ensure_running()  # which unblocks it, so not below
         signals = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         for name in names:
@@ -165,11 +168,11 @@ class Workers:
                 process.start()
             self.connections[name] = here
             self.processes.append(process)
-        try:
-            signal.pthread_sigmask(signal.SIG_SETMASK, signals)
-        except KeyboardInterrupt:  # it came meanwhile
+        signal.pthread_sigmask(signal.SIG_SETMASK, signals)
+        signal.signal(signal.SIGINT, handler)
+        if pressed and handler is signal.default_int_handler:  # a background job ignores it
             self.__exit__()
-            raise
+            raise KeyboardInterrupt
 
     def ask(self, name, *question):
         self.connections[name].send(question)

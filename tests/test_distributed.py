@@ -22,7 +22,8 @@ TRAIN = ROOT / "examples" / "train_mlp.py"
 SECONDS = 120  # for one run on a busy machine: a run that hangs fails
 
 
-def mpi(processes, *command, code=None, folder, module="mpi4py", fails=0, **environment):
+def mpi(processes, *command, code=None, folder, module="mpi4py", fails=0, seconds=SECONDS,
+        **environment):  # fmt: skip
     """Run Python under mpiexec; return what it printed, and what it wrote to stderr."""
     if code is not None:
         (folder / "script.py").write_text(code)
@@ -38,7 +39,7 @@ def mpi(processes, *command, code=None, folder, module="mpi4py", fails=0, **envi
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         try:
-            printed, error = process.communicate(timeout=SECONDS)
+            printed, error = process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
             process.terminate()  # mpiexec then ends the ranks
             printed, error = process.communicate()
@@ -302,7 +303,7 @@ def test_a_whole_training_ends_as_on_one_process(data, tmp_path, request):
     command = TRAIN, "--data", data
     alone = child(*command, cwd=tmp_path, environment={"MINIGRAD_DATA": root}).stdout
     for processes in (2, 4):
-        printed, _ = mpi(processes, *command, folder=tmp_path, MINIGRAD_DATA=root)
+        printed, _ = mpi(processes, *command, folder=tmp_path, seconds=500, MINIGRAD_DATA=root)
         one, several = (float(re.search(r"accuracy: ([\d.]+)%", x)[1]) for x in (alone, printed))
         assert abs(one - several) <= 0.5 and one > 90
 

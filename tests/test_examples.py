@@ -50,7 +50,7 @@ def test_train_mlp(tmp_path):
     assert accuracy(printed) > 90
     share = accuracy(printed) / 100
     deviation = 100 * (share * (1 - share) / 360) ** 0.5
-    assert f" % ± {deviation:.1f} (binomial standard error of 360 images)" in printed
+    assert f"% ± {deviation:.1f} (binomial standard error of 360 images)" in printed
     assert (
         len(re.findall(r"^ +\d +[\d.]+%   (\d \(\d+ of \d+\)|nothing else)$", printed, re.M)) == 10
     )
@@ -207,7 +207,7 @@ def test_train_mlp_keeps_the_curves_at_ctrl_c(tmp_path):
             process.kill()
     assert process.returncode == 0 and "Traceback" not in bar
     assert "Stopped: here is what was learnt so far." in printed + bar
-    assert re.search(r"Test accuracy: [\d.]+ % ± .* after epoch \d+, ", printed)
+    assert re.search(r"Test accuracy: [\d.]+% ± .* after epoch \d+, ", printed)
     assert_drawn(tmp_path / "figures" / "train_mlp.png")
     assert sum(name.startswith("model.") for name in mg.load(tmp_path / "model.npz")) == 8
 

@@ -135,13 +135,13 @@ def test_sizes():
     The aim for the rooms of the engine and its kernels was 800 lines. These take the rest: what
     learners type (methods, operators, losses, modules: 450), optimisers that check settings, decay
     weights and keep their state (100), the products inside kernels and in our threads (120),
-    messages that lead to the fix. The last 55 are what people tried: PyTorch's arguments and
+    messages that lead to the fix. The last 60 are what people tried: PyTorch's arguments and
     names, dims of all and any, dtypes of models, and settings that do not exist. Threads have a
     room of their own, in which half of the lines are compiled.
     """
     rooms = ["blas", "products", "kernels", "ops", "engine", "tensors", "functional", "nn", "optim"]
     assert LINES["engine"] <= 100
-    assert sum(LINES[room] for room in rooms) <= 1845
+    assert sum(LINES[room] for room in rooms) <= 1850
     assert LINES["threads"] <= 340
     assert length(engine.sweep) <= 25
     operations = [f for room in (ops, more_ops) for f in vars(room).values() if hasattr(f, "rule")]
