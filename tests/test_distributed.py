@@ -296,9 +296,9 @@ def test_train_mlp_on_two_processes(undisturbed):
 
 
 @pytest.mark.slow
-@pytest.mark.mpi
 @pytest.mark.parametrize("data", ["digits", "mnist"])
 def test_a_whole_training_ends_as_on_one_process(data, tmp_path, request):
+    pytest.importorskip("mpi4py")
     root = str(request.getfixturevalue("mnist_root")) if data == "mnist" else ""
     command = TRAIN, "--data", data
     alone = child(*command, cwd=tmp_path, environment={"MINIGRAD_DATA": root}).stdout
