@@ -329,11 +329,11 @@ class Shown:
         """What can be seen of a step."""
         return self.tab.evaluate(READ)
 
-    def walk(self, key):
-        """What can be seen of this step, and of each that follows with this key."""
+    def walk(self, key, stride=1):
+        """What can be seen now, and after each so many presses of this key, to the end."""
         seen = [self.read()]
         while True:
-            self.press(key)
+            self.press(*[key] * stride)
             now = self.read()
             if now == seen[-1]:
                 return seen
@@ -539,8 +539,10 @@ def test_a_graph_is_stepped_to_its_end_and_back(made, chromium, tmp_path):
     loss, names, page = made
     with Shown(chromium, tmp_path, page) as shown:
         there = shown.walk("ArrowRight")
-        back = shown.walk("ArrowLeft")
-    assert there == back[::-1]
+        stride = 1 + len(there) // 100  # or the largest graph takes a minute
+        back = shown.walk("ArrowLeft", stride)
+    expected = there[::-stride]
+    assert back == expected + there[:1] * (expected[-1] != there[0])
     with_grad = assert_grads(*assert_walk(there, loss, names), loss)
     assert names is None or with_grad
     for i, step in enumerate(there):
