@@ -1,7 +1,9 @@
 import os
 
-# Two processes run the tests. Without this, their threads would wait for each other.
+# Two processes run the tests. Without this, their threads would wait for each other: NumPy's and
+# ours (OPENBLAS), and PyTorch's (OMP).
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", os.environ["OPENBLAS_NUM_THREADS"])
 
 from pathlib import Path
 
