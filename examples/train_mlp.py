@@ -141,9 +141,10 @@ def save_checkpoint(parts, rows):
 
 
 def read_checkpoint():
-    """Return the saved states and the rows, or None if there is no file yet."""
+    """Return the saved states, random state and rows, or None before the first checkpoint."""
     if not args.save.exists():  # so the same command starts a job and restarts it
-        return print(f"Nothing to resume: there is no {args.save} yet")
+        print(f"Nothing to resume: {args.save} does not exist yet")
+        return None
     try:
         state = mg.load(args.save)
         before, random, rows = json.loads(state.pop("rest").numpy().tobytes())
@@ -162,8 +163,9 @@ def resume(parts):
         return []
     state, generator.bit_generator.state, rows = found
     for name, part in parts.items():
-        own = {key: numbers for key, numbers in state.items() if key.startswith(f"{name}.")}
-        part.load_state_dict({key.removeprefix(f"{name}."): own[key] for key in own})
+        start = f"{name}."
+        own = {key.removeprefix(start): state[key] for key in state if key.startswith(start)}
+        part.load_state_dict(own)
     return rows
 
 

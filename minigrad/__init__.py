@@ -58,9 +58,8 @@ __version__ = "0.1.0"
 uint8, int32, bool = np.dtype("uint8"), np.dtype("int32"), np.dtype("bool")
 float, double, long = float32, float64, int64  # PyTorch's other names
 
-# PyTorch's functions that have a Tensor method of the same name
-
-# (The first of these pass all they get to an operation, which takes arrays, lists and numbers.)
+# PyTorch's functions that have a Tensor method of the same name. Those without `as_function` only
+# call an operation, which takes arrays, lists and numbers, too.
 
 exp, log, sqrt, abs = Tensor.exp, Tensor.log, Tensor.sqrt, Tensor.abs
 sin, cos, tanh, sigmoid, relu = Tensor.sin, Tensor.cos, Tensor.tanh, Tensor.sigmoid, Tensor.relu

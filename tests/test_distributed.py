@@ -278,7 +278,7 @@ def undisturbed(tmp_path_factory):
 def test_train_mlp_on_two_processes(undisturbed):
     (one, alone, _), (two, printed, bar) = undisturbed(1), undisturbed(2)
     assert printed.count("Test accuracy: ") == printed.count("Curves: ") == 1
-    assert printed.count("Nothing to resume: there is no model.npz yet\n") == 1
+    assert printed.count("Nothing to resume: model.npz does not exist yet\n") == 1
     assert "Processes: 2; threads of each: 1\n" in printed
     accuracies = [re.search(r"Test accuracy: ([\d.]+)%", x)[1] for x in (alone, printed)]
     assert abs(float(accuracies[0]) - float(accuracies[1])) <= 0.5

@@ -149,7 +149,7 @@ TENSORS = {
     "to a GPU": (
         lambda w: w.x.to("cuda"), RuntimeError, r"on the CPU only; wanted a dtype or 'cpu', got 'cuda'",
     ),
-    "much that is no number": (
+    "much that is not a number": (
         lambda w: mg.tensor({"a": [1.5] * 100}), TypeError, r"real numbers, got .{,60} \(dtype object\)$",
     ),
     "integers get grad": (
